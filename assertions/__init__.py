@@ -1,0 +1,1 @@
+"""One module a quantity: its tree of steps. Pure."""

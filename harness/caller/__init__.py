@@ -1,0 +1,1 @@
+"""One phone: a synthetic caller on aiortc."""

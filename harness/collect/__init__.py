@@ -1,0 +1,1 @@
+"""What every hop recorded, one source a file."""

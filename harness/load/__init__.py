@@ -1,0 +1,1 @@
+"""Arrivals, caller processes and Locust."""

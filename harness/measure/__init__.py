@@ -1,0 +1,1 @@
+"""Arithmetic over captured data: pure functions of values."""

@@ -1,0 +1,394 @@
+"""The nouns of voxproof: frozen values that every stage reads and writes. Standard library only."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NewType, TypeVar, dataclass_transform
+
+UnixNs = NewType("UnixNs", int)
+"""An instant: nanoseconds since the Unix epoch, produced by ``harness.clock.Clock``."""
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def value(cls: type[T]) -> type[T]:
+    """The house's dataclass: frozen, slotted, keyword-only."""
+    return dataclass(frozen=True, slots=True, kw_only=True)(cls)
+
+
+@value
+class TurnPlan:
+    """One thing the caller will say."""
+
+    prompt: str
+    """Name of a recorded prompt in ``fixtures/audio``."""
+    text: str
+    """The words of the prompt."""
+    reply: str | None = None
+    """The words a scripted agent answers with. None: any reply will do."""
+    tool: str | None = None
+    """Name of the tool that the turn must provoke. None: no tool."""
+    tool_arguments: Mapping[str, Any] | None = None
+    """Arguments the scripted agent passes to ``tool``."""
+
+
+@value
+class CallPlan:
+    """One call, planned before the run."""
+
+    call_id: str
+    """Made by us; travels in the dispatch metadata and becomes ``calls.call_id``."""
+    index: int
+    """1 for the first call of the run: ``call-1`` in paths and sentences."""
+    room: str
+    identity: str
+    phone_number: str
+    """A number of a range reserved for fiction: the caller has no real one."""
+    agent_name: str
+    due_s: float
+    """Seconds after the start of the load at which the call is due."""
+    turns: tuple[TurnPlan, ...]
+    seed: int
+    greeting: str | None = None
+    """The words a scripted agent greets with. None: no greeting is expected."""
+
+
+class CallOutcome(enum.StrEnum):
+    """How one call ended, as the caller saw it."""
+
+    COMPLETED = "completed"
+    """Every planned turn was spoken and the caller hung up."""
+    DROPPED = "dropped"
+    """Never started: the generator fell short."""
+    CUT = "cut"
+    """Started, and no end was recorded: our process died or was stopped."""
+    NO_AGENT = "no-agent"
+    """The agent never joined the room."""
+    SILENT = "silent"
+    """The agent joined, and at least one expected reply was never heard."""
+    AGENT_LEFT = "agent-left"
+    """The agent left the room before the caller hung up."""
+    DISCONNECTED = "disconnected"
+    """The media server ended or lost the connection."""
+    REFUSED = "refused"
+    """The media server never let the caller in."""
+    UDP_BLOCKED = "udp-blocked"
+    """Signalling worked, no media path was found."""
+
+
+@value
+class TurnRecord:
+    """One exchange as the caller spoke and heard it. Instants are on the wire at the caller's network card."""
+
+    index: int
+    """1 for the first turn of its call."""
+    prompt: str
+    text: str
+    tool: str | None = None
+    user_speech_started_at: UnixNs
+    user_speech_ended_at: UnixNs
+    """Instant at which the last voiced sample of the prompt left: send time of its packet plus its offset inside the packet."""
+    first_word_at: UnixNs | None
+    """Onset of the agent's reply: kernel arrival of its packet plus its offset inside. None if none was heard."""
+    agent_speech_ended_at: UnixNs | None
+    void: str | None = None
+    """Why our own evidence (pacing, drops, clock) forbids using this turn's latency. None: it may be used."""
+
+    @property
+    def response_latency_s(self) -> float | None:
+        """Time to first word in seconds. Negative if the agent talked over the caller; None if it was never heard."""
+        if self.first_word_at is None:
+            return None
+        return (self.first_word_at - self.user_speech_ended_at) / 1e9
+
+
+@value
+class WireStats:
+    """One RTP direction of one call over its whole life."""
+
+    direction: str
+    """``up``: caller to SFU; ``down``: SFU to caller."""
+    packets: int
+    """Sent (up) or received (down)."""
+    expected: int
+    """Sent (up), or extended highest sequence number less the first, plus one (down); RFC 3550 A.3."""
+    lost: int
+    """Down: expected less received. Up: cumulative loss in the SFU's last receiver report."""
+    jitter_s: float | None
+    """Interarrival jitter, RFC 3550 6.4.1, at the end of the call. Up: from the SFU's receiver reports. None: never reported."""
+    jitter_max_s: float | None
+    rtt_s: tuple[float, ...] = ()
+    """Round trips by LSR and DLSR of the SFU's receiver reports (up only)."""
+
+
+@value
+class CallRecord:
+    """One call as it happened; derived from its plan and its events."""
+
+    plan: CallPlan
+    outcome: CallOutcome
+    placed_at: UnixNs | None = None
+    joined_at: UnixNs | None = None
+    """The media path was up."""
+    agent_joined_at: UnixNs | None = None
+    greeted_at: UnixNs | None = None
+    """First word of the greeting. None: none was heard."""
+    left_at: UnixNs | None = None
+    """Instant at which our leave was sent."""
+    turns: tuple[TurnRecord, ...] = ()
+    wire: tuple[WireStats, ...] = ()
+    audio: str | None = None
+    """Path of the recording below the run directory: caller left, agent right."""
+    audio_started_at: UnixNs | None = None
+    """Instant of the recording's first sample."""
+    error: str | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """The agent was heard at least once."""
+        return self.greeted_at is not None or any(turn.first_word_at is not None for turn in self.turns)
+
+
+@value
+class CallEvent:
+    """One line of a caller's append-only event file."""
+
+    at: UnixNs
+    call_id: str
+    kind: str
+    fields: Mapping[str, Any]
+
+
+@value
+class GeneratorHealth:
+    """What one caller process says of its own punctuality."""
+
+    process: str
+    callers: int
+    ticks: int
+    pacing_p50_ms: float
+    pacing_p99_ms: float
+    pacing_max_ms: float
+    late: tuple[tuple[UnixNs, UnixNs], ...]
+    """Intervals in which a media tick was more than 10 ms late."""
+    priority: str
+    """Scheduling of the media thread: ``SCHED_RR 1``, ``nice -10`` or ``normal``."""
+    engine: str
+    """``python`` or ``compiled``."""
+    cpu_s: float
+    """CPU seconds of the whole process."""
+    receive_drops: int
+    """Datagrams the kernel dropped at our sockets."""
+    clock_steps: int
+    """Steps of the wall clock against the monotonic one, over 1 ms."""
+
+
+class Source(enum.StrEnum):
+    """One thing we read."""
+
+    AGENT_EXPORTER = "agent-exporter"
+    SFU_EXPORTER = "sfu-exporter"
+    SFU_API = "sfu-api"
+    PROMETHEUS = "prometheus"
+    """Raw samples of scraped series."""
+    RULES = "rules"
+    """Samples that recording rules wrote."""
+    ROWS = "rows"
+
+
+@value
+class Sample:
+    """One number that a source said of a series."""
+
+    source: Source
+    name: str
+    labels: Mapping[str, str]
+    value: float
+    at: UnixNs
+    """Instant of the sample; for an exporter the instant at which our poll began."""
+    request: str
+    """What finds the line again: a URL without credentials."""
+
+
+@value
+class Row:
+    """One row of a table."""
+
+    source: Source
+    table: str
+    columns: Mapping[str, Any]
+    at: UnixNs
+    """Instant at which we read it."""
+    request: str
+
+
+@value
+class Poll:
+    """One successful reading of a source; a source that said nothing is told from one that was never asked."""
+
+    source: Source
+    at: UnixNs
+    took_s: float
+    count: int
+    """Samples or rows it returned."""
+    request: str
+
+
+@value
+class Gap:
+    """A source that could not be read."""
+
+    source: Source
+    at: UnixNs
+    reason: str
+    request: str
+    is_blind: bool = False
+    """Declared in the target as never readable, with ``reason``: listed, outside the exit code."""
+
+
+Observation = Sample | Row | Poll
+
+
+class Status(enum.StrEnum):
+    """Three-valued verdict."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+    @staticmethod
+    def worst(statuses: Iterable[Status]) -> Status:
+        """FAIL over INCONCLUSIVE over PASS. The worst of nothing is INCONCLUSIVE: nothing was shown."""
+        found = set(statuses)
+        if Status.FAIL in found:
+            return Status.FAIL
+        if found == {Status.PASS}:
+            return Status.PASS
+        return Status.INCONCLUSIVE
+
+
+class Light(enum.StrEnum):
+    """The two questions that a run answers."""
+
+    AGENT = "agent"
+    """Did it answer, how fast: on the callers' truth, against limits of the user."""
+    MONITORING = "monitoring"
+    """Does it tell the truth."""
+
+
+@value
+class Verdict:
+    """One claim, judged."""
+
+    claim: str
+    """A path, quantity/hop: ``ttfw/exporter``."""
+    light: Light
+    status: Status
+    hop: str
+    """The hop in words, for the table: ``agent /metrics, count``."""
+    sentence: str
+    """What is so, with both numbers, the unit and the budget."""
+    says: str
+    may_say: str
+    would_catch: str
+    """The smallest lie that this claim would have caught."""
+    is_faithful: bool = False
+    """It passed on, correctly, something that an earlier hop got wrong."""
+    blind: str | None = None
+    """Why the target can never show this: listed, outside the exit code."""
+    because: tuple[str, ...] = ()
+    """The reasons behind the width of ``may_say``."""
+    effect: str | None = None
+    """What a reader of the monitoring sees because of it."""
+    evidence: tuple[str, ...] = ()
+    """Requests and paths that show it again."""
+    alpha: float = 0.0
+    """Probability that an honest hop falls outside a statistical set; 0 for a bound."""
+
+
+@value
+class PlantedLie:
+    """A defect applied to a copy of the observations, and where it was caught."""
+
+    claim: str
+    defect: str
+    caught_at: tuple[str, ...]
+    """Claims that turned red."""
+
+    @property
+    def is_caught(self) -> bool:
+        return self.claim in self.caught_at
+
+    @property
+    def is_localised(self) -> bool:
+        return self.caught_at == (self.claim,)
+
+
+@value
+class Part:
+    """One part of the stack as it ran."""
+
+    name: str
+    version: str
+    origin: str
+    """``configured``, ``path``, ``cache``, ``built`` or ``package``."""
+    location: str
+    started_s: float | None = None
+    """Seconds from the start of the stack until the part answered."""
+    rss_mib: float | None = None
+    cpu_s: float | None = None
+
+
+@value
+class Slo:
+    """Limits on the agent, on the callers' truth. None: no limit set."""
+
+    answered_ratio: float | None = None
+    """At least this share of the calls is answered."""
+    ttfw_p50_s: float | None = None
+    ttfw_p95_s: float | None = None
+    missed_turns: int | None = None
+    """At most this many turns without a reply."""
+
+
+@value
+class Scenario:
+    """What a run does and what it must decide; ``scenarios/*.yaml``."""
+
+    name: str
+    summary: str
+    path: str
+    seed: int
+    calls: int
+    arrival: Mapping[str, Any]
+    """``{model: at-once}``; the other open models of ``harness.load.schedule``."""
+    agent_name: str
+    greeting: str | None
+    turns: tuple[TurnPlan, ...]
+    requires: tuple[str, ...]
+    """Claims that must be decided."""
+    slo: Slo
+    answer_timeout_s: float = 10.0
+    """Longest wait for the agent to join, and for each reply."""
+
+
+@value
+class Target:
+    """Where the monitored stack is. Credentials are values here and never written to a run directory."""
+
+    name: str
+    livekit_url: str
+    livekit_api_key: str
+    livekit_api_secret: str
+    prometheus_url: str | None
+    agent_metrics_url: str | None
+    sfu_metrics_url: str | None
+    supabase_url: str | None
+    supabase_key: str | None
+    """A key that may read the four tables."""
+    blind: Mapping[str, str]
+    """Sources that can never be read, by name, with the reason."""
+    is_embedded: bool = False

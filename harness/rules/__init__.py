@@ -1,0 +1,1 @@
+"""PromQL and rule files as syntax trees."""

@@ -1,0 +1,1 @@
+"""Provision, supervise and break the embedded stack."""
