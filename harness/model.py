@@ -392,3 +392,111 @@ class Target:
     blind: Mapping[str, str]
     """Sources that can never be read, by name, with the reason."""
     is_embedded: bool = False
+
+
+@value
+class RunInfo:
+    """``run.json``: what was run, with what, against what. No credential ever appears here."""
+
+    run_id: str
+    scenario: Scenario
+    target: str
+    """Name of the target; ``embedded`` for our own stack."""
+    argv: tuple[str, ...]
+    harness_version: str
+    started_at: UnixNs
+    load_started_at: UnixNs | None = None
+    load_ended_at: UnixNs | None = None
+    read_at: UnixNs | None = None
+    """Instant after which nothing more was read: the end of the run's window."""
+    parts: tuple[Part, ...] = ()
+    digests: Mapping[str, str] = {}
+    """SHA-256 of what the judgement depends on: rule files, panels, scenario."""
+    settings: Mapping[str, Any] = {}
+    """``scrape_interval_s``, ``evaluation_interval_s``, ``time_scale`` (production seconds in one second here) and what else was changed."""
+    defect: str | None = None
+    """Name of the defect seeded on purpose. None: none was."""
+    interrupted: str | None = None
+    """Why the run ended early: Ctrl-C, a part that died. None: it ended by itself."""
+    note: str | None = None
+
+
+@value
+class CalibrationPart:
+    """One part of the distance between the latency heard and the latency the agent reports."""
+
+    name: str
+    lo_s: float
+    hi_s: float
+    because: str
+
+
+@value
+class Calibration:
+    """TTFW heard less TTFW reported by an honest agent, bounded by parts; measured once against programmed delays, never on the judged run."""
+
+    made_at: str
+    """Date, ISO 8601."""
+    digest: str
+    """SHA-256 of the measurements behind it."""
+    method: str
+    turns: int
+    parts: tuple[CalibrationPart, ...]
+
+    @property
+    def lo_s(self) -> float:
+        return sum(part.lo_s for part in self.parts)
+
+    @property
+    def hi_s(self) -> float:
+        return sum(part.hi_s for part in self.parts)
+
+
+@value
+class Evidence:
+    """Everything that check judges: one recorded run."""
+
+    info: RunInfo
+    plans: tuple[CallPlan, ...]
+    records: tuple[CallRecord, ...]
+    health: tuple[GeneratorHealth, ...]
+    observations: tuple[Observation, ...]
+    gaps: tuple[Gap, ...]
+    calibration: Calibration | None
+
+
+@value
+class Ruler:
+    """Whether our own measurement can be trusted."""
+
+    is_straight: bool
+    bent: str | None
+    """The limit that bent, with its number. None: straight."""
+    pacing_p99_ms: float | None
+    void_turns: int
+    turns: int
+
+
+@value
+class AgentFigures:
+    """How the agent did, on the callers' truth."""
+
+    calls: int
+    answered: int
+    turns: int
+    missed: int
+    ttfw_p50_s: float | None
+    """Nearest-rank quantiles of the turns that are not void."""
+    ttfw_p95_s: float | None
+
+
+@value
+class Findings:
+    """What check concluded; ``verdicts.json``."""
+
+    verdicts: tuple[Verdict, ...]
+    planted: tuple[PlantedLie, ...]
+    ruler: Ruler
+    agent: AgentFigures
+    status: Status
+    """Of the claims that the scenario requires and of everything that failed."""
