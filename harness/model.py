@@ -413,7 +413,7 @@ class RunInfo:
     digests: Mapping[str, str] = {}
     """SHA-256 of what the judgement depends on: rule files, panels, scenario."""
     settings: Mapping[str, Any] = {}
-    """``scrape_interval_s``, ``evaluation_interval_s``, ``time_scale`` (production seconds in one second here) and what else was changed."""
+    """``scrape_interval_s``, ``evaluation_interval_s``, ``time_scale`` (production seconds in one second here), other changes."""
     defect: str | None = None
     """Name of the defect seeded on purpose. None: none was."""
     interrupted: str | None = None
@@ -433,7 +433,10 @@ class CalibrationPart:
 
 @value
 class Calibration:
-    """TTFW heard less TTFW reported by an honest agent, bounded by parts; measured once against programmed delays, never on the judged run."""
+    """TTFW heard less TTFW reported by an honest agent, bounded by parts.
+
+    Measured once against programmed delays, never on the judged run.
+    """
 
     made_at: str
     """Date, ISO 8601."""
