@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NewType, TypeVar, dataclass_transform
 
 UnixNs = NewType("UnixNs", int)
@@ -13,7 +13,7 @@ UnixNs = NewType("UnixNs", int)
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def value(cls: type[T]) -> type[T]:
     """The house's dataclass: frozen, slotted, keyword-only."""
     return dataclass(frozen=True, slots=True, kw_only=True)(cls)
@@ -54,6 +54,8 @@ class CallPlan:
     seed: int
     greeting: str | None = None
     """The words a scripted agent greets with. None: no greeting is expected."""
+    answer_timeout_s: float = 10.0
+    """Longest wait for the agent to join, and for each reply."""
 
 
 class CallOutcome(enum.StrEnum):
@@ -410,9 +412,9 @@ class RunInfo:
     read_at: UnixNs | None = None
     """Instant after which nothing more was read: the end of the run's window."""
     parts: tuple[Part, ...] = ()
-    digests: Mapping[str, str] = {}
+    digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of what the judgement depends on: rule files, panels, scenario."""
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = field(default_factory=dict)
     """``scrape_interval_s``, ``evaluation_interval_s``, ``time_scale`` (production seconds in one second here), other changes."""
     defect: str | None = None
     """Name of the defect seeded on purpose. None: none was."""
