@@ -1,0 +1,164 @@
+"""Caller processes: started by exec, given one plan a line, heard one result a line, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from harness import codec
+from harness.errors import EnvironmentFault
+from harness.model import CallOutcome, CallPlan, value
+
+CALLERS_PER_PROCESS = 30
+"""Calls that one Python media thread carries with its deadlines kept; facts/aiortc.md section 7 measured 60."""
+_LAST_LINES = 8
+
+
+@value
+class CallResult:
+    """What a caller process said when a call ended. A courtesy for statistics: the truth is in its event file."""
+
+    call_id: str
+    outcome: CallOutcome
+    ttfw_s: tuple[float, ...]
+
+
+class CallerProcess:
+    """One ``python -m harness.caller``."""
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self.is_ready = threading.Event()
+        """Set when it said so, and when it died."""
+        self.calls = 0
+        """In progress."""
+        self._results: dict[str, CallResult] = {}
+        self._ended: dict[str, threading.Event] = {}
+        with log.open("ab") as stderr:
+            # A session of its own: Ctrl-C at the terminal is ours to pass on, so that every call is left properly.
+            self.process = subprocess.Popen(
+                argv, env=dict(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True, name=f"results of {log.stem}")
+        self._reader.start()
+
+    def place(self, plan: CallPlan) -> CallResult:
+        """Returns when the call has ended, or its process has."""
+        ended = self._ended[plan.call_id] = threading.Event()
+        # A dead process refuses the line; its reader has said or will say that the call was cut.
+        with contextlib.suppress(OSError, ValueError):
+            stdin = self._stdin()
+            stdin.write(codec.line(plan))
+            stdin.flush()
+        if not self._reader.is_alive():
+            ended.set()
+        ended.wait()
+        return self._results.get(plan.call_id, CallResult(call_id=plan.call_id, outcome=CallOutcome.CUT, ttfw_s=()))
+
+    def close(self) -> None:
+        """No more plans: it ends with its last call."""
+        with contextlib.suppress(OSError):
+            self._stdin().close()
+
+    def join(self, timeout_s: float) -> bool:
+        """Whether it ended in time."""
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        self._reader.join(1.0)
+        return True
+
+    def _stdin(self) -> IO[str]:
+        assert self.process.stdin is not None
+        return self.process.stdin
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self._take(line)
+        self.is_ready.set()
+        for ended in tuple(self._ended.values()):
+            ended.set()
+
+    def _take(self, line: str) -> None:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            return
+        if "ready" in said:
+            self.is_ready.set()
+        elif (call_id := said.get("call_id")) in self._ended:
+            self._results[call_id] = CallResult(
+                call_id=call_id, outcome=CallOutcome(said["outcome"]), ttfw_s=tuple(said.get("ttfw_s") or ())
+            )
+            self._ended[call_id].set()
+
+
+class CallerPool:
+    """Enough caller processes for the calls of a run. A context manager: nothing outlives it."""
+
+    def __init__(
+        self, *, run_dir: Path, processes: int, env: Mapping[str, str], argv: Sequence[str] = (sys.executable, "-m", "harness.caller")
+    ) -> None:
+        self.capacity = processes * CALLERS_PER_PROCESS
+        """Calls that may be in progress at once."""
+        self._callers = [
+            CallerProcess((*argv, "--run-dir", str(run_dir), "--name", name), env=env, log=run_dir / "logs" / f"{name}.log")
+            for name in (f"caller-{number}" for number in range(1, processes + 1))
+        ]
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> CallerPool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Raises EnvironmentFault with the last log lines if a caller process is not ready in time."""
+        for caller in self._callers:
+            if caller.is_ready.wait(timeout_s) and caller.process.poll() is None:
+                continue
+            state = "is not ready" if caller.process.poll() is None else f"ended with exit code {caller.process.poll()}"
+            said = "\n    ".join(caller.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+            msg = f"caller process {caller.log.stem} {state} after {timeout_s:g} s; its last lines:\n    {said}"
+            raise EnvironmentFault(msg)
+
+    def place(self, plan: CallPlan) -> CallResult:
+        """Places the call now in the emptiest process; returns when it has ended."""
+        with self._lock:
+            caller = min(self._callers, key=lambda caller: (caller.process.poll() is not None, caller.calls))
+            caller.calls += 1
+        try:
+            return caller.place(plan)
+        finally:
+            with self._lock:
+                caller.calls -= 1
+
+    def finish(self, timeout_s: float) -> None:
+        """Lets the calls in progress end, then the processes; stops those that do not."""
+        for caller in self._callers:
+            caller.close()
+        for caller in self._callers:
+            caller.join(timeout_s)
+        self.stop()
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """Makes every caller leave its calls now and end. One that hangs is killed after ``grace_s``."""
+        alive = [caller for caller in self._callers if caller.process.poll() is None]
+        for caller in alive:
+            caller.process.send_signal(signal.SIGINT)
+        for caller in alive:
+            caller.close()
+            if not caller.join(grace_s):
+                caller.process.kill()
+                caller.join(grace_s)

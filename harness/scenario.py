@@ -1,0 +1,181 @@
+"""``scenarios/*.yaml``: what a run does and what it must decide, read with file and line for every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
+from harness.errors import UsageError
+from harness.model import Scenario, Slo, TurnPlan
+
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
+"""Where the repository keeps its own."""
+
+SHAPE = Table(
+    keys={
+        "summary": Key(shape=Text(), says="one sentence: what this run is for", is_required=True),
+        "seed": Key(shape=Number(is_whole=True, at_least=0), says="makes everything random in the run repeatable; 0 if absent"),
+        "agent": Key(shape=Text(), says="name under which the agent takes dispatches", is_required=True),
+        "greeting": Key(shape=Text(), says="the words a scripted agent greets with; absent: no greeting is expected"),
+        "calls": Key(shape=Number(is_whole=True, at_least=1), says="how many calls are placed", is_required=True),
+        "arrival": Key(
+            shape=Either(
+                text=Text(choices=("at-once",)),
+                table=Table(
+                    keys={
+                        "model": Key(shape=Text(choices=("at-once", "constant")), says="how calls arrive", is_required=True),
+                        "calls_per_s": Key(shape=Number(at_least=0.001, at_most=1000), says="arrival rate of the constant model"),
+                    }
+                ),
+            ),
+            says="how calls arrive, planned before the run; at-once if absent",
+        ),
+        "answer_timeout_s": Key(
+            shape=Number(at_least=1, at_most=120), says="longest wait for the agent to join, and for each reply; 10 if absent"
+        ),
+        "turns": Key(
+            shape=Listing(
+                of=Table(
+                    keys={
+                        "prompt": Key(shape=Text(), says="name of a recorded prompt in fixtures/audio", is_required=True),
+                        "reply": Key(shape=Text(), says="the words a scripted agent answers with; absent: any reply will do"),
+                        "tool": Key(
+                            shape=Table(
+                                keys={
+                                    "name": Key(shape=Text(), says="name of the tool", is_required=True),
+                                    "arguments": Key(shape=Free(), says="arguments a scripted agent passes to it"),
+                                }
+                            ),
+                            says="the tool that the turn must provoke",
+                        ),
+                    }
+                )
+            ),
+            says="what the caller of each call says, in order",
+            is_required=True,
+        ),
+        "requires": Key(
+            shape=Listing(of=Text()), says="claims that must be decided: calls/rows, ttfw/* (voxproof list claims)", is_required=True
+        ),
+        "slo": Key(
+            shape=Table(
+                keys={
+                    "answered_ratio": Key(shape=Number(at_least=0, at_most=1), says="at least this share of the calls is answered"),
+                    "ttfw_p50_s": Key(shape=Number(at_least=0), says="median time to first word, as callers heard it, in seconds"),
+                    "ttfw_p95_s": Key(shape=Number(at_least=0), says="95th percentile of the same"),
+                    "missed_turns": Key(shape=Number(is_whole=True, at_least=0), says="at most this many turns without a reply"),
+                }
+            ),
+            says="limits on the agent, judged on what callers heard; absent: none",
+        ),
+    }
+)
+
+
+def find(name: str) -> Path:
+    """The file of ``name``: a path, or the name of one of our own scenarios.
+
+    Raises UsageError, listing what there is, if neither exists.
+    """
+    for path in (Path(name), SCENARIOS / f"{name}.yaml"):
+        if path.is_file():
+            return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    msg = f"no scenario '{name}': there is no such file, and our own are {', '.join(own()) or 'none'}"
+    raise UsageError(msg)
+
+
+def own() -> tuple[str, ...]:
+    """Names of the scenarios that ship with the harness."""
+    return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
+
+
+def load(path: Path, *, prompts: Mapping[str, str], claims: tuple[str, ...], seed: int | None = None) -> Scenario:
+    """The scenario in ``path``.
+
+    prompts: the words of every recorded prompt, by name. claims: every claim there is; patterns in ``requires`` are expanded to them.
+    seed: overrides the file's.
+    Raises UsageError with file and line.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{path}: cannot be read: {exc}"
+        raise UsageError(msg) from exc
+    scenario = _scenario(parse(text, file=str(path), shape=SHAPE), name=path.stem, prompts=prompts, claims=claims)
+    return scenario if seed is None else dataclasses.replace(scenario, seed=seed)
+
+
+def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], claims: tuple[str, ...]) -> Scenario:
+    data = document.data
+    return Scenario(
+        name=name,
+        summary=data["summary"],
+        path=document.file,
+        seed=data.get("seed", 0),
+        calls=data["calls"],
+        arrival=_arrival(document),
+        agent_name=data["agent"],
+        greeting=data.get("greeting"),
+        turns=tuple(_turn(document, index, prompts) for index in range(len(data["turns"]))),
+        requires=_requires(document, claims),
+        slo=Slo(**data.get("slo", {})),
+        answer_timeout_s=float(data.get("answer_timeout_s", 10.0)),
+    )
+
+
+def _arrival(document: Document) -> dict[str, Any]:
+    arrival = document.data.get("arrival", "at-once")
+    if isinstance(arrival, str):
+        return {"model": arrival}
+    if arrival["model"] == "constant" and "calls_per_s" not in arrival:
+        msg = f"{document.where('arrival')}: arrival: model constant needs calls_per_s"
+        raise UsageError(msg)
+    if arrival["model"] == "at-once" and "calls_per_s" in arrival:
+        msg = f"{document.where('arrival', 'calls_per_s')}: arrival: model at-once has no rate; delete calls_per_s, or use model constant"
+        raise UsageError(msg)
+    return dict(arrival)
+
+
+def _turn(document: Document, index: int, prompts: Mapping[str, str]) -> TurnPlan:
+    turn = document.data["turns"][index]
+    if turn["prompt"] not in prompts:
+        msg = f"{document.where('turns', index, 'prompt')}: no prompt '{turn['prompt']}' in fixtures/audio; there are {', '.join(prompts)}"
+        raise UsageError(msg)
+    tool = turn.get("tool")
+    return TurnPlan(
+        prompt=turn["prompt"],
+        text=prompts[turn["prompt"]],
+        reply=turn.get("reply"),
+        tool=tool["name"] if tool else None,
+        tool_arguments=tool.get("arguments") if tool else None,
+    )
+
+
+def _requires(document: Document, claims: tuple[str, ...]) -> tuple[str, ...]:
+    wanted: dict[str, None] = {}
+    for index, pattern in enumerate(document.data["requires"]):
+        matches = [claim for claim in claims if fnmatchcase(claim, pattern)]
+        if not matches:
+            msg = f"{document.where('requires', index)}: requires '{pattern}', which no claim is called; see: voxproof list claims"
+            raise UsageError(msg)
+        wanted.update(dict.fromkeys(matches))
+    if not wanted:
+        msg = f"{document.where('requires')}: requires nothing, so the run could decide nothing; name a claim (voxproof list claims)"
+        raise UsageError(msg)
+    return tuple(wanted)
+
+
+def schema() -> str:
+    """The JSON Schema of a scenario file, as committed in ``scenarios/schema.json``."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "voxproof scenario"}
+    return json.dumps(head | json_schema(SHAPE), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())
