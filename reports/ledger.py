@@ -1,0 +1,157 @@
+"""The ledger as every report lays it out: claims by quantity, what is wrong first, where to hear it, what repeats it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+from harness.model import CallRecord, Evidence, Findings, Light, PlantedLie, Status, Verdict, value
+from reports.words import quantity, word
+
+METRIC_HOPS = ("exporter", "samples", "rule", "panel", "pixel")
+"""Hops that a number passes one after the other; every other hop is read straight against the callers' truth."""
+_AUDIO = re.compile(r"(?P<path>audio/[^#\s]+)(?:#t=(?P<at_s>\d+(?:\.\d+)?))?")
+EXIT_CODES = {Status.PASS: 0, Status.FAIL: 1, Status.INCONCLUSIVE: 3}
+
+
+@value
+class Group:
+    """The verdicts on one quantity, in the order of their hops."""
+
+    title: str
+    verdicts: tuple[Verdict, ...]
+
+
+@value
+class Moment:
+    """A place in a recording that shows what a claim is about."""
+
+    path: str
+    """Below the run directory."""
+    at_s: float
+    """Seconds from the recording's first sample."""
+
+
+@value
+class Step:
+    """One hop on the way of a number, for the picture of where it went wrong."""
+
+    name: str
+    word: str
+    says: str
+    is_judged_here: bool
+
+
+@value
+class Run:
+    """How a person names one run: on the command line, and as the folder its files are in."""
+
+    name: str
+    folder: str
+
+    @staticmethod
+    def of(evidence: Evidence, name: str | None) -> Run:
+        """``name`` as it was typed, a path or an id. None: the run's id."""
+        if name is None:
+            return Run(name=evidence.info.run_id, folder=f"reports/runs/{evidence.info.run_id}")
+        folder = name.rstrip("/")
+        return Run(name=folder, folder=folder if "/" in folder else f"reports/runs/{folder}")
+
+    def explain(self, claim: str) -> str:
+        """The command that shows how ``claim`` was judged."""
+        return f"voxproof explain {self.name} {claim}"
+
+
+def groups(verdicts: Iterable[Verdict]) -> tuple[Group, ...]:
+    """By quantity, in the order in which quantities first appear."""
+    by_title: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_title.setdefault(quantity(verdict.claim), []).append(verdict)
+    return tuple(Group(title=title, verdicts=tuple(found)) for title, found in by_title.items())
+
+
+def of_light(findings: Findings, light: Light) -> tuple[Verdict, ...]:
+    """The verdicts under one light."""
+    return tuple(verdict for verdict in findings.verdicts if verdict.light is light)
+
+
+def failed(findings: Findings) -> tuple[Verdict, ...]:
+    """Every claim that failed."""
+    return tuple(verdict for verdict in findings.verdicts if word(verdict) == "FAIL")
+
+
+def is_required(evidence: Evidence, claim: str) -> bool:
+    """The scenario must decide this claim; ``requires`` may hold patterns such as ``ttfw/*``."""
+    return any(fnmatchcase(claim, pattern) for pattern in evidence.info.scenario.requires)
+
+
+def undecided(findings: Findings) -> tuple[Verdict, ...]:
+    """Every claim that could not be decided and is not blind."""
+    return tuple(verdict for verdict in findings.verdicts if word(verdict) == "undecided")
+
+
+def blind(findings: Findings) -> tuple[Verdict, ...]:
+    """Every claim that this target can never show."""
+    return tuple(verdict for verdict in findings.verdicts if verdict.blind is not None)
+
+
+def unjudged(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
+    """What the scenario requires and no verdict speaks of."""
+    claims = [verdict.claim for verdict in findings.verdicts]
+    return tuple(pattern for pattern in evidence.info.scenario.requires if not any(fnmatchcase(claim, pattern) for claim in claims))
+
+
+def light_status(evidence: Evidence, findings: Findings, light: Light) -> Status:
+    """What one light shows: the worst of what failed under it and of what the scenario requires of it."""
+    shown = [verdict for verdict in of_light(findings, light) if verdict.blind is None]
+    counted = [verdict for verdict in shown if verdict.status is Status.FAIL or is_required(evidence, verdict.claim)]
+    return Status.worst(verdict.status for verdict in counted or shown)
+
+
+def moments(verdict: Verdict) -> tuple[Moment, ...]:
+    """Where it can be heard: the entries of a verdict's evidence that point into recordings."""
+    found = (_AUDIO.fullmatch(entry) for entry in verdict.evidence)
+    return tuple(Moment(path=match["path"], at_s=float(match["at_s"] or 0.0)) for match in found if match)
+
+
+def requests(verdict: Verdict) -> tuple[str, ...]:
+    """What finds the evidence of a verdict again, recordings aside."""
+    return tuple(entry for entry in verdict.evidence if not _AUDIO.fullmatch(entry))
+
+
+def is_address(request: str) -> bool:
+    """A request is a URL; anything else in a verdict's evidence is a path."""
+    return urlsplit(request).scheme in ("http", "https")
+
+
+def path_of(findings: Findings, verdict: Verdict) -> tuple[Step, ...]:
+    """The hops from the callers to the last one that passed the number on, with the one that ``verdict`` judges."""
+    first, _, hop = verdict.claim.partition("/")
+    along = [verdict]
+    if hop in METRIC_HOPS:
+        same = [one for one in findings.verdicts if one.claim.partition("/")[0] == first]
+        along = [one for one in same if one.claim.partition("/")[2] in METRIC_HOPS]
+    truth = Step(name="callers", word="truth", says=verdict.may_say if along[0] is verdict else along[0].may_say, is_judged_here=False)
+    return (
+        truth,
+        *(Step(name=one.hop, word=word(one), says=one.says, is_judged_here=one is verdict) for one in along),
+    )
+
+
+def planted_sentence(planted: tuple[PlantedLie, ...]) -> str:
+    """What the negative control showed: ``6 caught, 6 at the right hop``."""
+    caught = sum(lie.is_caught for lie in planted)
+    localised = sum(lie.is_localised for lie in planted)
+    return f"{caught} caught, {localised} at the right hop"
+
+
+def is_control_good(planted: tuple[PlantedLie, ...]) -> bool:
+    """Every planted lie was caught, at the hop that told it; nothing planted shows nothing."""
+    return bool(planted) and all(lie.is_localised for lie in planted)
+
+
+def call_of(evidence: Evidence, path: str) -> CallRecord | None:
+    """The call whose recording is at ``path``."""
+    return next((record for record in evidence.records if record.audio == path), None)

@@ -1,0 +1,187 @@
+"""The table that a run prints: both lights, every hop, what failed and the command that shows why."""
+
+from __future__ import annotations
+
+import textwrap
+
+from harness.model import Evidence, Findings, Light, Status, Verdict, value
+from reports import ledger
+from reports.headline import agent_line, headline, slo_words
+from reports.words import milliseconds, offset, since, word
+
+COLUMNS = ("says", "may say", "would catch")
+_SHARES = {"hop": 26, "says": 11, "may say": 16, "would catch": 13}
+"""Narrowest useful widths; what a terminal has beyond their sum goes to the columns that are cut."""
+_QUANTITY = 11
+_VERDICT = 9
+_SGR = {"FAIL": "1;31", "ok": "32", "faithful": "33", "undecided": "33", "blind": "2", "bold": "1", "dim": "2"}
+
+
+@value
+class Pen:
+    """Paints words, or leaves them as they are."""
+
+    has_color: bool
+
+    def paint(self, style: str, text: str) -> str:
+        """``text`` in a style of the table; plain without colours."""
+        return f"\x1b[{_SGR[style]}m{text}\x1b[0m" if self.has_color and text.strip() else text
+
+
+def table(evidence: Evidence, findings: Findings, *, run: str | None = None, width: int = 100, color: bool = False) -> str:
+    """One run as text, ending in a newline.
+
+    run: how a person names the run on the command line. width: columns of the terminal. color: ANSI colours, for terminals only.
+    """
+    pen, named = Pen(has_color=color), ledger.Run.of(evidence, run)
+    width = max(width, 60)
+    lines = [
+        *_head(evidence, width),
+        *_ruler(evidence, findings, pen, width),
+        *_grid(evidence, findings, pen, width),
+        *_gaps(evidence, pen, width),
+        *_wrong(evidence, findings, named, pen, width),
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _head(evidence: Evidence, width: int) -> list[str]:
+    info = evidence.info
+    stack = [f"{part.name} {part.version}" for part in info.parts] or [f"target {info.target}"]
+    setting = "real, loopback" if info.target == "embedded" else f"target {info.target}"
+    if (scrape := info.settings.get("scrape_interval_s")) is not None:
+        setting += f", {scrape:g} s scrape"
+    lines = [*_items("", headline(evidence).split(" · "), width), *_items("stack  ", [*stack, setting], width)]
+    if info.interrupted is not None:
+        lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
+    return lines
+
+
+def _items(title: str, items: list[str], width: int) -> list[str]:
+    """Items joined by dots; an item is never broken at the end of a line."""
+    lines = [title + items[0]]
+    for item in items[1:]:
+        if len(lines[-1]) + 3 + len(item) <= width:
+            lines[-1] += f" · {item}"
+        else:
+            lines[-1] += " ·"
+            lines.append(" " * len(title) + item)
+    return lines
+
+
+def _ruler(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[str]:
+    ruler = findings.ruler
+    parts = []
+    if ruler.pacing_p99_ms is not None:
+        parts.append(f"pacing p99 {ruler.pacing_p99_ms:.1f} ms")
+    parts.append(f"void turns {ruler.void_turns}/{ruler.turns}")
+    if evidence.calibration is not None:
+        lo, hi = evidence.calibration.lo_s, evidence.calibration.hi_s
+        parts.append(f"TTFW heard - reported {milliseconds(lo)} to {milliseconds(hi)}")
+    state = "STRAIGHT" if ruler.is_straight else "BENT"
+    first, *rest = _items(f"ruler  {state}  ", parts if ruler.bent is None else [ruler.bent, *parts], width)
+    return [first.replace(state, pen.paint("ok" if ruler.is_straight else "FAIL", state), 1), *rest]
+
+
+def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[str]:
+    agent, slo = agent_line(evidence, findings), slo_words(evidence, findings)
+    gap = " " * max(2, width - len("AGENT  ") - len(agent) - len(slo))
+    light = ledger.light_status(evidence, findings, Light.AGENT)
+    lines = [f"{pen.paint('bold', 'AGENT')}  {agent}{gap}{pen.paint(_style(light), slo) if slo != 'slo: none set' else slo}"]
+    widths = _widths(findings.verdicts, width)
+    shown = [verdict for verdict in ledger.of_light(findings, Light.AGENT) if _is_told(verdict)]
+    for group in ledger.groups(shown):
+        lines += _group(group, widths, pen)
+    heads = [name.ljust(widths[name]) for name in ("hop", *COLUMNS)]
+    lines.append(f"{pen.paint('bold', 'MONITORING')}   {'  '.join(heads)}  verdict")
+    for group in ledger.groups(ledger.of_light(findings, Light.MONITORING)):
+        lines += _group(group, widths, pen)
+    count = f"{len(findings.planted)} planted lies"
+    control = ledger.planted_sentence(findings.planted) if findings.planted else "none: nothing was shown"
+    is_good = ledger.is_control_good(findings.planted)
+    says = widths["says"] + widths["may say"] + widths["would catch"] + 4
+    lines.append(
+        f"{'control':<{_QUANTITY}}  {count:<{widths['hop']}}  {control:<{says}}  "
+        + (pen.paint("ok", "ok") if is_good else pen.paint("FAIL", "NOT SHOWN"))
+    )
+    return lines
+
+
+def _is_told(verdict: Verdict) -> bool:
+    """The line above the table already tells a kept promise to answer; limits and broken promises get a row."""
+    return verdict.claim.startswith("slo/") or verdict.status is not Status.PASS
+
+
+def _widths(verdicts: tuple[Verdict, ...], width: int) -> dict[str, int]:
+    """Widths of the four columns that hold words: as wide as they need, as narrow as the terminal asks."""
+    needed = {
+        "hop": max((len(one.hop) for one in verdicts), default=0),
+        "says": max((len(one.says) for one in verdicts), default=0),
+        "may say": max((len(one.may_say) for one in verdicts), default=0),
+        "would catch": max((len(one.would_catch) for one in verdicts), default=0),
+    }
+    widths = {name: max(_SHARES[name] if name == "hop" else len(name), needed[name]) for name in _SHARES}
+    spare = width - _QUANTITY - 2 - _VERDICT - 2 * len(widths)
+    while sum(widths.values()) > spare:
+        over = {name: widths[name] - _SHARES[name] for name in widths}
+        widest = max(over, key=lambda name: over[name])
+        if over[widest] <= 0:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _group(group: ledger.Group, widths: dict[str, int], pen: Pen) -> list[str]:
+    lines = []
+    for number, verdict in enumerate(group.verdicts):
+        said = word(verdict)
+        title = group.title if number == 0 else ""
+        marker = "> " if said == "FAIL" else "  "
+        cells = (("hop", verdict.hop), ("says", verdict.says), ("may say", verdict.may_say), ("would catch", verdict.would_catch))
+        texts = "  ".join(_cut(text, widths[name]).ljust(widths[name]) for name, text in cells)
+        shown = f"blind: {verdict.blind}" if said == "blind" else said
+        row = f"{title:<{_QUANTITY}}{pen.paint('FAIL', marker)}"
+        lines.append(f"{row}{texts}  {pen.paint(said, shown)}")
+    return lines
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _gaps(evidence: Evidence, pen: Pen, width: int) -> list[str]:
+    start = evidence.info.started_at
+    lines = []
+    for gap in evidence.gaps:
+        kind = "blind" if gap.is_blind else "gap"
+        when = "" if gap.is_blind else f" at {offset(since(start, gap.at))}"
+        lines += textwrap.wrap(f"{kind:<{_QUANTITY}}  {gap.source}{when}: {gap.reason}", width, subsequent_indent=" " * 13)
+    return lines
+
+
+def _wrong(evidence: Evidence, findings: Findings, run: ledger.Run, pen: Pen, width: int) -> list[str]:
+    lines: list[str] = []
+    for verdict in ledger.failed(findings):
+        lines += ["", *_card(verdict, run, pen, width)]
+    for verdict in ledger.undecided(findings):
+        if ledger.is_required(evidence, verdict.claim):
+            lines += ["", *_card(verdict, run, pen, width)]
+    for claim in ledger.unjudged(evidence, findings):
+        lines += ["", f"{pen.paint('undecided', 'UNDECIDED')} {claim}: the scenario requires it and nothing judged it"]
+    return lines
+
+
+def _card(verdict: Verdict, run: ledger.Run, pen: Pen, width: int) -> list[str]:
+    said = word(verdict)
+    told = textwrap.wrap(f"{said.upper()} {verdict.claim}: {verdict.sentence}", width, subsequent_indent="  ", break_on_hyphens=False)
+    lines = [told[0].replace(said.upper(), pen.paint(said, said.upper()), 1), *told[1:]]
+    if verdict.effect is not None:
+        lines += textwrap.wrap(f"  effect  {verdict.effect}", width, subsequent_indent=" " * 10, break_on_hyphens=False)
+    if heard := ledger.moments(verdict):
+        lines.append(f"  hear    {run.folder}/{heard[0].path} at {offset(heard[0].at_s)}")
+    lines.append(f"  repeat  {run.explain(verdict.claim)}")
+    return lines
+
+
+def _style(status: Status) -> str:
+    return {Status.PASS: "ok", Status.FAIL: "FAIL", Status.INCONCLUSIVE: "undecided"}[status]
