@@ -1,0 +1,102 @@
+"""Where speech begins and ends in a recording, to the sample.
+
+A place is speech when it is loud and stays so; its onset is then followed back, down the rise, to where it leaves the noise floor.
+So a soft beginning (a fricative, a fade) is found as early as a hard one, and a click is not speech.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOUD_DBFS = -45.0
+"""Level of a 5 ms window that may be speech: quiet speech is -35, a quiet room below -60."""
+AUDIBLE_DBFS = -60.0
+"""Level to which an onset is followed back when there is no noise."""
+SPEECH_OVER_NOISE_DB = 10.0
+RISE_OVER_NOISE_DB = 6.0
+"""A 5 ms window of noise alone strays by less than 1 dB from the mean of 20 ms."""
+SAMPLE_OVER_NOISE_DB = 14.0
+"""Five standard deviations: one of the 480 samples of a window of noise exceeds it once in 3000 windows."""
+WINDOW_S, HOLD_S, FLOOR_WINDOW_S, FLOOR_MEMORY_S = 0.005, 0.020, 0.020, 0.300
+RISE_WINDOW_S = 0.010
+"""A period of the lowest voices: between two glottal pulses a soft onset is not over."""
+_HELD_RATIO = 0.5
+"""Share of the 20 ms after a loud window that is at most 6 dB less loud, for it to be speech."""
+FULL_SCALE_POWER = float(1 << 30)
+
+Power = NDArray[np.float64]
+
+
+def speech_span(pcm: NDArray[np.int16], rate_hz: int) -> tuple[int, int] | None:
+    """First and last speech sample, both inclusive. None if nothing is loud enough."""
+    first = onset(pcm, rate_hz)
+    if first is None:
+        return None
+    last = onset(pcm[::-1], rate_hz)
+    return None if last is None else (first, len(pcm) - 1 - last)
+
+
+def onset(pcm: NDArray[np.int16], rate_hz: int) -> int | None:
+    """First speech sample in ``pcm``. None if it never is loud for long enough.
+
+    pcm: mono, shape (n,). Silence put before it moves the result by its length, if ``pcm`` itself begins with 0.3 s of silence.
+    """
+    window, floor_window = round(WINDOW_S * rate_hz), round(FLOOR_WINDOW_S * rate_hz)
+    if len(pcm) < floor_window:
+        return None
+    total = np.concatenate([[0.0], np.cumsum(np.square(pcm.astype(np.float64)))])
+    level = (total[window:] - total[:-window]) / window
+    noise = _noise(total, floor_window, round(FLOOR_MEMORY_S * rate_hz), len(level))
+    loud = np.maximum(power(LOUD_DBFS), noise * _ratio(SPEECH_OVER_NOISE_DB))
+    start = _first_held(level, loud, round(HOLD_S * rate_hz))
+    if start is None:
+        return None
+    return _rise(pcm, total, start, window, round(RISE_WINDOW_S * rate_hz), float(noise[start]))
+
+
+def _rise(pcm: NDArray[np.int16], total: Power, start: int, window: int, rise_window: int, floor: float) -> int:
+    """First audible sample of the sound that is loud in the ``window`` at ``start``."""
+    level = (total[rise_window : start + rise_window + 1] - total[: start + 1][: len(total) - rise_window]) / rise_window
+    below = np.flatnonzero(level <= max(power(AUDIBLE_DBFS), floor * _ratio(RISE_OVER_NOISE_DB)))
+    first = int(below[-1]) + 1 if len(below) else 0
+    least = max(power(AUDIBLE_DBFS), floor * _ratio(SAMPLE_OVER_NOISE_DB)) ** 0.5
+    audible = np.flatnonzero(np.abs(pcm[first : start + window].astype(np.int32)) > least)
+    return first + int(audible[0]) if len(audible) else start
+
+
+def power(dbfs: float) -> float:
+    """Mean square of int16 samples at a level; 0 dBFS is a full-scale square wave."""
+    return FULL_SCALE_POWER * _ratio(dbfs)
+
+
+def _ratio(db: float) -> float:
+    return float(10 ** (db / 10))
+
+
+def _noise(total: Power, window: int, memory: int, count: int) -> Power:
+    """For each sample the least power of any ``window`` that lies in the ``memory`` samples before it; 0 where none fits."""
+    level = (total[window:] - total[:-window]) / window
+    step = max(1, window // 4)
+    coarse = level[::step]
+    reach = max(1, (memory - window) // step)
+    least = coarse.copy()
+    span = 1
+    while span < reach:
+        shift = min(span, reach - span)
+        least[shift:] = np.minimum(least[shift:], least[: max(0, len(least) - shift)])
+        span += shift
+    noise = np.zeros(count)
+    known = np.repeat(least, step)[: max(0, count - window)]
+    noise[window : window + len(known)] = known
+    return noise
+
+
+def _first_held(level: Power, loud: Power, hold: int) -> int | None:
+    """First window above ``loud`` after which the level stays near it."""
+    near = np.concatenate([[0], np.cumsum(level > loud * _ratio(-6.0))])
+    candidates = np.flatnonzero(level > loud)
+    ends = np.minimum(candidates + hold, len(level))
+    held = (near[ends] - near[candidates]) >= _HELD_RATIO * (ends - candidates)
+    found = candidates[held]
+    return int(found[0]) if len(found) else None

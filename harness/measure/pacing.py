@@ -1,0 +1,51 @@
+"""How late the media thread's ticks were: a histogram that costs one increment a tick."""
+
+from __future__ import annotations
+
+from array import array
+
+_FINE_NS, _FINE = 10_000, 2_000
+"""10 us steps below 20 ms: well under the 1 ms that is judged."""
+_COARSE_NS, _COARSE = 1_000_000, 2_000
+"""1 ms steps below 2 s."""
+
+
+class Lateness:
+    """Counts of ticks by lateness. One writer; readers may be anywhere."""
+
+    def __init__(self) -> None:
+        self._counts = array("Q", bytes(8 * (_FINE + _COARSE + 1)))
+        self.max_ns = 0
+
+    def add(self, late_ns: int) -> None:
+        """One tick. An early one counts as on time."""
+        if late_ns < _FINE * _FINE_NS:
+            self._counts[late_ns // _FINE_NS if late_ns > 0 else 0] += 1
+        else:
+            self._counts[_FINE + min(late_ns // _COARSE_NS, _COARSE)] += 1
+        if late_ns > self.max_ns:
+            self.max_ns = late_ns
+
+    @property
+    def ticks(self) -> int:
+        """How many were counted."""
+        return sum(self._counts)
+
+    def quantile_ms(self, q: float) -> float:
+        """Nearest-rank quantile, rounded up to the bin's edge and never above the maximum. 0 if nothing was counted."""
+        total = self.ticks
+        rank = max(1, -int(-q * total // 1))
+        passed = 0
+        for index, count in enumerate(self._counts):
+            passed += count
+            if passed >= rank and count:
+                return min(_edge_ns(index), self.max_ns) / 1e6
+        return 0.0
+
+
+def _edge_ns(index: int) -> int:
+    if index < _FINE:
+        return (index + 1) * _FINE_NS
+    if index < _FINE + _COARSE:
+        return (index - _FINE + 1) * _COARSE_NS
+    return 1 << 62

@@ -1,0 +1,40 @@
+"""The lateness histogram."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.measure.pacing import Lateness
+
+
+def counted(late_ns: list[int]) -> Lateness:
+    lateness = Lateness()
+    for late in late_ns:
+        lateness.add(late)
+    return lateness
+
+
+@given(st.lists(st.integers(0, 19_999_999), min_size=1), st.floats(0.01, 1))
+def test_a_quantile_is_at_most_one_bin_high(late_ns: list[int], q: float) -> None:
+    """Below 20 ms the histogram is within 10 us of the nearest-rank quantile of the raw values, and never below it."""
+    rank = max(1, -int(-q * len(late_ns) // 1))
+    exact_ms = sorted(late_ns)[rank - 1] / 1e6
+
+    assert exact_ms <= counted(late_ns).quantile_ms(q) <= exact_ms + 0.01
+
+
+@given(st.lists(st.integers(-1_000_000, 10**11)))
+def test_every_tick_is_counted(late_ns: list[int]) -> None:
+    """Early, late and absurdly late ones."""
+    assert counted(late_ns).ticks == len(late_ns)
+
+
+def test_beyond_the_last_bin_the_maximum_stands() -> None:
+    """A stall of a minute is reported as what it was."""
+    assert counted([60_000_000_000]).quantile_ms(0.99) == 60_000
+
+
+def test_nothing_counted_is_no_lateness() -> None:
+    """An engine that never ticked."""
+    assert counted([]).quantile_ms(0.5) == 0
