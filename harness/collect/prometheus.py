@@ -1,0 +1,111 @@
+"""Prometheus, read after the load: raw samples, what its rules wrote, the instants of its scrapes, and its own settings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import httpx
+import yaml
+
+from harness.clock import Clock
+from harness.collect import series
+from harness.model import Gap, Observation, Poll, Sample, Source, UnixNs
+
+_TIMEOUT_S = 20.0
+_QUERIES = (
+    (Source.PROMETHEUS, (*series.AGENT, *series.SFU)),
+    (Source.PROMETHEUS, series.SCRAPES),
+    (Source.RULES, series.RULES),
+)
+_DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
+
+
+class Prometheus:
+    """One server, over its HTTP API."""
+
+    def __init__(self, url: str, *, clock: Clock, client: httpx.Client) -> None:
+        self.url = url.rstrip("/")
+        self._clock = clock
+        self._client = client
+
+    def read(self, since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
+        """Every raw sample of the window of the series we judge, and every sample that rules wrote; a Gap for each query that failed."""
+        return tuple(item for source, names in _QUERIES for item in self._read(source, names, since, until))
+
+    def settings(self) -> Mapping[str, Any]:
+        """Version, flavour and intervals in seconds, as far as the server shows them."""
+        build = self._get("/api/v1/status/buildinfo", {}) or {}
+        config = (self._get("/api/v1/status/config", {}) or {}).get("yaml")
+        return {
+            "prometheus_version": str(build.get("version", "unknown")),
+            "prometheus_flavour": "prometheus" if "goVersion" in build else "unknown",
+            **(intervals(config) if config else {}),
+        }
+
+    def has_scraped(self, jobs: Iterable[str], since: UnixNs) -> bool:
+        """Every job has been scraped with success after ``since``."""
+        result = (self._get("/api/v1/query", {"query": "timestamp(up == 1)"}) or {}).get("result", ())
+        scraped = {entry["metric"].get("job"): float(entry["value"][1]) for entry in result}
+        return all(scraped.get(job, 0.0) * 1e9 > since for job in jobs)
+
+    def _read(self, source: Source, names: tuple[str, ...], since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
+        # +1 s: 3.x windows are left-open.
+        window_s = math.ceil((until - since) / 1e9) + 1
+        query = f'{{__name__=~"{"|".join(names)}"}}[{window_s}s]'
+        parameters = {"query": query, "time": f"{until / 1e9:.3f}"}
+        request = str(httpx.URL(f"{self.url}/api/v1/query", params=parameters))
+        at = self._clock.now()
+        try:
+            response = self._client.get(request, timeout=_TIMEOUT_S)
+            if response.status_code != httpx.codes.OK:
+                return (Gap(source=source, at=at, reason=f"answered {response.status_code}: {response.text[:200]}", request=request),)
+            samples = tuple(matrix(response.json(), source=source, request=request))
+        except httpx.HTTPError as exc:
+            return (Gap(source=source, at=at, reason=f"{type(exc).__name__}: {exc}", request=request),)
+        except (ValueError, KeyError, TypeError) as exc:
+            return (Gap(source=source, at=at, reason=f"no query result: {exc!r}", request=request),)
+        took_s = (self._clock.now() - at) / 1e9
+        return (Poll(source=source, at=at, took_s=took_s, count=len(samples), request=request), *samples)
+
+    def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any] | None:
+        try:
+            response = self._client.get(self.url + path, params=parameters, timeout=_TIMEOUT_S)
+            response.raise_for_status()
+            data = response.json()["data"]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            return None
+        return data if isinstance(data, dict) else None
+
+
+def matrix(answer: Mapping[str, Any], *, source: Source, request: str) -> Iterator[Sample]:
+    """The samples of a range selector's answer. Native histograms have none."""
+    for entry in answer["data"]["result"]:
+        labels = dict(entry["metric"])
+        name = labels.pop("__name__")
+        for seconds, number in entry.get("values", ()):
+            yield Sample(
+                source=source, name=name, labels=labels, value=float(number), at=UnixNs(round(seconds * 1000) * 1_000_000), request=request
+            )
+
+
+def intervals(config: str) -> dict[str, Any]:
+    """``scrape_interval_s``, ``evaluation_interval_s`` and, for jobs that differ, ``scrape_interval_s_by_job``."""
+    document = yaml.safe_load(config) or {}
+    common = document.get("global") or {}
+    scrape_s = seconds(common.get("scrape_interval", "1m"))
+    by_job = {job["job_name"]: seconds(job.get("scrape_interval", f"{scrape_s:g}s")) for job in document.get("scrape_configs") or ()}
+    different = {job: interval_s for job, interval_s in by_job.items() if interval_s != scrape_s}
+    return {
+        "scrape_interval_s": scrape_s,
+        "evaluation_interval_s": seconds(common.get("evaluation_interval", "1m")),
+        **({"scrape_interval_s_by_job": different} if different else {}),
+    }
+
+
+def seconds(duration: str) -> float:
+    """A Prometheus duration, such as ``1m30s``, in seconds."""
+    return sum(int(count) * _SECONDS[unit] for count, unit in _DURATION.findall(duration))

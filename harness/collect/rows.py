@@ -1,0 +1,72 @@
+"""Supabase rows of our own calls, read by the key of the target. No foreign row is ever asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+from postgrest.exceptions import APIError
+from supabase import Client, ClientOptions, create_client
+
+from harness.clock import Clock
+from harness.model import Gap, Observation, Poll, Row, Source
+
+TABLES = {"calls": "start_time", "transcripts": "timestamp", "tool_executions": "executed_at"}
+"""Each table with the column that orders it; ``id`` makes the order total, without which pages repeat and skip rows."""
+_TIMEOUT_S = 20.0
+_IDS = 50
+"""Call ids a request: they travel in its URL."""
+_PAGE = 500
+"""Rows a request; servers cap answers silently at 1000."""
+
+
+class Rows:
+    """The tables of one project. A context manager: it keeps a connection."""
+
+    def __init__(self, url: str, key: str, *, clock: Clock) -> None:
+        self._url = url.rstrip("/")
+        self._clock = clock
+        self._http = httpx.Client(http2=False, timeout=_TIMEOUT_S)
+        # No retries: they hide outages. HTTP/1.1: a shared HTTP/2 connection breaks across threads.
+        options = ClientOptions(httpx_client=self._http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False)
+        self._client: Client = create_client(self._url, key, options)
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def read(self, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
+        """Every row of these calls in every table; a Gap for each table that could not be read."""
+        return tuple(item for table in TABLES for item in self._read(table, call_ids))
+
+    def open_calls(self, call_ids: Sequence[str]) -> int | None:
+        """How many of these calls have a row without an end. None: the rows could not be read."""
+        read = self._read("calls", call_ids)
+        if any(isinstance(item, Gap) for item in read):
+            return None
+        return sum(1 for item in read if isinstance(item, Row) and item.columns.get("end_time") is None)
+
+    def _read(self, table: str, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
+        at = self._clock.now()
+        request = f"{self._url}/rest/v1/{table}?select=*&call_id=in.({','.join(call_ids)})&order={TABLES[table]},id"
+        try:
+            found = [columns for start in range(0, len(call_ids), _IDS) for columns in self._pages(table, call_ids[start : start + _IDS])]
+        except APIError as exc:
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request),)
+        except httpx.HTTPError as exc:
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request),)
+        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request)
+        return (poll, *(Row(source=Source.ROWS, table=table, columns=columns, at=at, request=request) for columns in found))
+
+    def _pages(self, table: str, call_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        start = 0
+        while True:
+            wanted = self._client.table(table).select("*").in_("call_id", list(call_ids))
+            page: list[Any] = wanted.order(TABLES[table]).order("id").range(start, start + _PAGE - 1).execute().data
+            yield from page
+            start += len(page)
+            if len(page) < _PAGE:
+                return
