@@ -14,6 +14,7 @@ from types import FrameType
 from harness.errors import EnvironmentFault, HarnessError
 from harness.model import value
 from harness.stack import cache, golang, node, pgserver, python_env
+from harness.stack.home import home_dir
 from harness.stack.workshop import Workshop, version_of
 
 DEFAULT = ("livekit-server", "prometheus", "promtool", "postgres", "postgrest", "agent-python")
@@ -47,12 +48,6 @@ class Stock:
     """None: it has to be made first."""
     missing: str | None = None
     """Why it is not there, and the next step."""
-
-
-def home_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The cache: ``$VOXPROOF_HOME`` or ``~/.cache/voxproof``."""
-    configured = environ.get("VOXPROOF_HOME")
-    return Path(configured).absolute() if configured else Path.home() / ".cache" / "voxproof"
 
 
 def obtain(
