@@ -1,0 +1,128 @@
+"""Prometheus of the embedded stack: the shared configuration made fast, its targets, its start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from harness.errors import StackError
+from harness.model import value
+from harness.rules.scale import Change, scaled_config, scaled_duration, scaled_rules, to_ms
+from harness.stack.livekit import answers
+from harness.stack.ports import LOOPBACK
+from harness.stack.supervise import Child, Command, Supervisor
+
+_READY_S = 20.0
+_SCRAPED_S = 15.0
+_LOOKBACK = "5m"
+"""Prometheus' default of --query.lookback-delta."""
+# 5 s by default: the wait for the first scrape of a target. Hidden, and there since 2.x.
+_DISCOVERY_RELOAD = "100ms"
+
+Seed = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""Changes a parsed rule file: the seam of the ``rules`` defects."""
+
+
+@value
+class Configuration:
+    """What Prometheus runs with, and what that has otherwise than production."""
+
+    main: dict[str, Any]
+    rules: Mapping[str, dict[str, Any]]
+    """By file name."""
+    lookback: str
+    changes: tuple[Change, ...]
+
+
+def configuration(directory: Path, factor: float, *, seed: Seed = dict) -> Configuration:
+    """The configuration below ``directory`` (``deploy/monitoring``) with production time divided by ``factor``."""
+    main, changes = scaled_config(yaml.safe_load((directory / "prometheus.yml").read_text()), factor)
+    rules = {
+        path.name: scaled_rules(seed(yaml.safe_load(path.read_text())), factor) for path in sorted((directory / "rules").glob("*.yml"))
+    }
+    lookback = scaled_duration(_LOOKBACK, factor)
+    changes = (
+        *changes,
+        Change(setting="--query.lookback-delta", production=_LOOKBACK, here=lookback),
+        Change(setting="every duration in rules/", production="as written", here=f"divided by {factor:g}"),
+    )
+    return Configuration(main=main, rules=rules, lookback=lookback, changes=changes)
+
+
+def write(configuration: Configuration, directory: Path, targets: Mapping[str, str]) -> Path:
+    """Lays the configuration out below ``directory`` as ``deploy/monitoring`` is laid out; the path of the main file.
+
+    targets: ``host:port`` by job.
+    """
+    for name, rules in configuration.rules.items():
+        _dump(directory / "rules" / name, rules)
+    for job, address in targets.items():
+        _dump(directory / "targets" / f"{job}.yml", [{"targets": [address]}])
+    return _dump(directory / "prometheus.yml", configuration.main)
+
+
+def start(supervisor: Supervisor, binary: Path, *, config: Path, port: int, lookback: str) -> Child:
+    """Starts the server and waits until it is ready; targets are scraped a little later, see ``wait_scraped``."""
+    child = supervisor.start(
+        Command(
+            name="prometheus",
+            argv=(
+                str(binary),
+                f"--config.file={config}",
+                f"--storage.tsdb.path={supervisor.scratch / 'tsdb'}",
+                "--storage.tsdb.retention.time=15d",
+                f"--web.listen-address={LOOPBACK}:{port}",
+                f"--query.lookback-delta={lookback}",
+                f"--scrape.discovery-reload-interval={_DISCOVERY_RELOAD}",
+                "--log.level=warn",
+            ),
+            env={"GOMAXPROCS": "2"},
+            cwd=config.parent,
+        )
+    )
+    with httpx.Client(timeout=1.0, trust_env=False) as client:
+        supervisor.wait_ready(child, lambda: answers(client, f"http://{LOOPBACK}:{port}/-/ready"), timeout_s=_READY_S, port=port)
+    return child
+
+
+def wait_scraped(supervisor: Supervisor, child: Child, *, port: int, jobs: tuple[str, ...]) -> None:
+    """Returns when every job has been scraped with success.
+
+    Raises StackError naming the jobs that were not, with Prometheus' own words.
+    """
+    url = f"http://{LOOPBACK}:{port}/api/v1/targets"
+    health: dict[str, str] = {}
+
+    def are_up() -> bool:
+        try:
+            found = client.get(url).json()["data"]["activeTargets"]
+        except (httpx.HTTPError, ValueError, KeyError):
+            return False
+        health.update({target["labels"]["job"]: target["lastError"] or target["health"] for target in found})
+        return all(health.get(job) == "up" for job in jobs)
+
+    with httpx.Client(timeout=1.0, trust_env=False) as client:
+        try:
+            ready_s = child.ready_s
+            supervisor.wait_ready(child, are_up, timeout_s=_SCRAPED_S)
+            child.ready_s = ready_s
+        except StackError as exc:
+            if not child.is_alive():
+                raise
+            down = ", ".join(f"{job} ({health.get(job, 'not discovered')})" for job in jobs if health.get(job) != "up")
+            raise StackError(f"prometheus does not scrape {down}") from exc
+
+
+def seconds(duration: str) -> float:
+    """A Prometheus duration in seconds."""
+    return to_ms(duration) / 1000
+
+
+def _dump(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
