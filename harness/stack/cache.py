@@ -26,7 +26,7 @@ def is_kept(directory: Path, finished: str) -> bool:
 def keep(shop: Workshop, name: str, version: str, finished: str, make: Callable[[Path], None]) -> tuple[Path, bool]:
     """The part's directory, and whether it was made now.
 
-    ``make`` fills an empty directory beside the place, which is renamed to the place only if ``make`` left an executable ``finished`` there.
+    ``make`` fills an empty directory beside the place, renamed to the place only if ``make`` left an executable ``finished`` there.
     """
     directory = place(shop.home, name, version)
     if is_kept(directory, finished):
