@@ -1,8 +1,7 @@
 """One caller's conduct as a sans-IO machine: happenings and the time in, actions out. It keeps no clock and opens nothing.
 
-    calling -> connecting -> waiting -> greeting -> speaking -> listening -> hearing -> speaking ... -> over
-    (join)     (media path)  (agent)    (its word)  (a prompt)  (for the     (to its    next turn
-                                                                 reply)       end)
+    calling -> connecting -> waiting -> greeting -> speaking -> listening -> hearing <-> pausing -> speaking ... -> over
+    (join)     (media path)  (agent)    (its word)  (a prompt)  (for a reply)           (is it done?)  (next turn)
 
 A reply that never comes is *missed*: like a person, the caller goes on with its next sentence, and hangs up after two misses in a row.
 """
@@ -22,6 +21,11 @@ MEDIA_TIMEOUT_S = 12.0
 """Longest wait for the media path once signalling works. With the join it stays below the 15 s in which a blocked UDP must be named."""
 SETTLE_S = 1.0
 """How long a caller that expects no greeting listens before its first sentence: an unexpected greeting is not talked down."""
+REPLY_GAP_S = 0.9
+"""Silence after which a reply is over: longer than a synthesiser pauses between two sentences of one reply (end of the first to onset of
+the second), which takes up to about 0.6 s where the second is synthesised only when the first has been played."""
+TELLING_S = 0.1
+"""Longest delay between a sound's arrival and our being told of it."""
 SPEECH_LIMIT_S = 60.0
 """An agent that speaks this long without a pause is spoken to all the same."""
 SPOKEN_SLACK_S = 30.0
@@ -80,7 +84,7 @@ class SpeechBegan:
 
 @value
 class SpeechEnded:
-    """The agent has paused. Told one pause (``harness.measure.voice.PAUSE_S``) after its last voiced sample."""
+    """The agent has paused, perhaps between two sentences. Told ``harness.measure.voice.PAUSE_S`` after its last voiced sample."""
 
     started_at: UnixNs
     ended_at: UnixNs
@@ -137,6 +141,7 @@ class _Phase(enum.Enum):
     SPEAKING = enum.auto()
     LISTENING = enum.auto()
     HEARING = enum.auto()
+    PAUSING = enum.auto()
     OVER = enum.auto()
 
 
@@ -152,6 +157,8 @@ class Dialogue:
         """The prompt of the turn, once it has left."""
         self._speaking: SpeechBegan | None = None
         """What the agent is saying now."""
+        self._last_word_at: UnixNs | None = None
+        """Last voiced sample of the greeting or reply that may be over."""
         self._is_reply_noted = False
         self._misses = 0
         self._has_missed = False
@@ -202,6 +209,8 @@ class Dialogue:
             case AgentLeft():
                 yield _note("agent-left", identity=happening.identity, reason=happening.reason, remaining=happening.remaining)
                 if happening.remaining == 0:
+                    if self._phase is _Phase.PAUSING:
+                        yield from self._note_end()
                     yield from self._hang_up(CallOutcome.AGENT_LEFT, f"the agent left the room: {happening.reason}")
             case MediaDown():
                 yield from self._on_media_down(happening.reason)
@@ -231,6 +240,9 @@ class Dialogue:
                 yield from self._miss(now)
             case _Phase.SPEAKING:
                 yield from self._hang_up(CallOutcome.CUT, "our media engine never finished a prompt")
+            case _Phase.PAUSING:
+                yield from self._note_end()
+                yield from self._next_turn(now)
             case _Phase.HEARING:
                 yield from self._next_turn(now)
             case _Phase.OVER:
@@ -243,6 +255,8 @@ class Dialogue:
             self._hear(now)
         elif self._phase is _Phase.LISTENING:
             yield from self._note_reply(heard.started_at)
+            self._hear(now)
+        elif self._phase is _Phase.PAUSING:
             self._hear(now)
 
     def _on_said(self, now: UnixNs, said: Said) -> Iterator[Action]:
@@ -261,21 +275,23 @@ class Dialogue:
 
     def _on_silence(self, now: UnixNs, started_at: UnixNs, ended_at: UnixNs) -> Iterator[Action]:
         self._speaking = None
-        if self._phase is not _Phase.HEARING:
+        is_older = self._said is not None and ended_at <= self._said.ended_at
+        if self._phase is not _Phase.HEARING or is_older:
             yield _note("overtalk", started_at=started_at, ended_at=ended_at)
+            if self._phase is _Phase.HEARING:
+                self._enter(_Phase.LISTENING, now, self._plan.answer_timeout_s)
             return
-        if self._turn == 0:
-            yield _note("greeting-ended", ended_at=ended_at)
-        elif self._said is not None and ended_at <= self._said.ended_at:
-            yield _note("overtalk", started_at=started_at, ended_at=ended_at)
-            self._enter(_Phase.LISTENING, now, self._plan.answer_timeout_s)
-            return
-        else:
-            if not self._is_reply_noted:
-                yield from self._note_reply(started_at)
-            yield _note("reply-ended", index=self._turn, ended_at=ended_at)
+        if self._turn > 0 and not self._is_reply_noted:
+            yield from self._note_reply(started_at)
+        self._last_word_at = ended_at
+        self._enter(_Phase.PAUSING, ended_at, REPLY_GAP_S + TELLING_S)
+
+    def _note_end(self) -> Iterator[Action]:
         self._misses = 0
-        yield from self._next_turn(now)
+        if self._turn == 0:
+            yield _note("greeting-ended", ended_at=self._last_word_at)
+        else:
+            yield _note("reply-ended", index=self._turn, ended_at=self._last_word_at)
 
     def _note_reply(self, first_word_at: UnixNs) -> Iterator[Action]:
         self._is_reply_noted = True

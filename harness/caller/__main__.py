@@ -1,0 +1,174 @@
+"""One caller process: ``python -m harness.caller --run-dir DIR --name caller-1``, started by exec so that Locust is never in it.
+
+stdin    one CallPlan a line: place it now; end of file: finish the calls, then exit
+stdout   ``{"ready": true}``, then a line for each call that ended
+SIGTERM  and SIGINT: leave every call, write every end, exit
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness import codec
+from harness.caller import aiortc_adapter
+from harness.caller.clip import clip
+from harness.caller.engine import Engine
+from harness.caller.network import Network
+from harness.caller.prompts import PROMPTS, load_prompts
+from harness.caller.session import Kit, Session
+from harness.caller.signaling import PeerMode
+from harness.clock import Clock
+from harness.errors import HarnessError, UsageError
+from harness.model import CallPlan
+
+_HEALTH_S = 5.0
+"""How often the process says how punctual it is; a killed process loses less than this."""
+
+
+def main() -> int:
+    """Runs until stdin ends or a signal comes. Exit codes: 0, 1 for a bug of ours, 2 for a HarnessError, told in one sentence."""
+    arguments = _arguments()
+    try:
+        return asyncio.run(_serve(arguments))
+    except HarnessError as exc:
+        sys.stderr.write(f"{arguments.name}: {exc}\n")
+        return 2
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m harness.caller", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="name of this process in events and health")
+    parser.add_argument("--prompts", type=Path, default=PROMPTS, help="directory of recorded prompts")
+    parser.add_argument("--peers", type=PeerMode, choices=tuple(PeerMode), default=PeerMode.SINGLE, help="peer connections of a caller")
+    return parser.parse_args()
+
+
+def _network(mode: PeerMode) -> Network:
+    try:
+        return Network(
+            url=os.environ["LIVEKIT_URL"],
+            api_key=os.environ["LIVEKIT_API_KEY"],
+            api_secret=os.environ["LIVEKIT_API_SECRET"],
+            mode=mode,
+        )
+    except KeyError as exc:
+        msg = f"the environment lacks {exc.args[0]}; callers want LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
+        raise UsageError(msg) from exc
+
+
+async def _serve(arguments: argparse.Namespace) -> int:
+    network = _network(arguments.peers)
+    if network.is_loopback:
+        aiortc_adapter.offer_loopback()
+    await aiortc_adapter.self_test()
+    prompts = load_prompts(arguments.prompts)
+    clips = {
+        prompt.name: clip(prompt.name, prompt.pcm, (prompt.first_speech_sample, prompt.last_speech_sample)) for prompt in prompts.values()
+    }
+    clock = Clock.start()
+    engine = Engine(clock)
+    engine.start()
+    try:
+        with contextlib.ExitStack() as files:
+            kit = Kit(
+                process=arguments.name,
+                network=network,
+                clock=clock,
+                engine=engine,
+                clips=clips,
+                run_dir=arguments.run_dir,
+                record=_appender(files, arguments.run_dir / "events" / f"{arguments.name}.jsonl"),
+            )
+            tell_health = _appender(files, arguments.run_dir / "generator.jsonl")
+            health = asyncio.create_task(_tell_health(lambda: tell_health(engine.health(arguments.name))))
+            failures = await Exchange(kit).serve()
+            health.cancel()
+            tell_health(engine.health(arguments.name))
+            return 1 if failures else 0
+    finally:
+        engine.stop()
+
+
+class Exchange:
+    """Places calls as their plans arrive."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._sessions: set[Session] = set()
+        self._failures = 0
+
+    async def serve(self) -> int:
+        """Returns, when every call has ended, how many of them met a bug of ours."""
+        loop = asyncio.get_running_loop()
+        plans = asyncio.StreamReader(limit=1 << 20)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(plans), sys.stdin)
+        async with asyncio.TaskGroup() as calls:
+            reading = calls.create_task(self._read(plans, calls))
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop, reading, signal.Signals(number).name)
+            _tell({"ready": True})
+        transport.close()
+        return self._failures
+
+    async def _read(self, plans: asyncio.StreamReader, calls: asyncio.TaskGroup) -> None:
+        async for raw in plans:
+            plan: CallPlan = codec.from_json(CallPlan, json.loads(raw))
+            calls.create_task(self._place(plan))
+
+    async def _place(self, plan: CallPlan) -> None:
+        session = Session(plan, self._kit)
+        self._sessions.add(session)
+        try:
+            ended = await session.run()
+            _tell(codec.to_json(ended))
+        except Exception:
+            # One call's bug must not end the others: it has written its end, and the traceback goes to the process's log.
+            traceback.print_exc()
+            self._failures += 1
+            _tell({"call_id": plan.call_id, "outcome": "cut", "ttfw_s": []})
+        finally:
+            self._sessions.discard(session)
+
+    def _stop(self, reading: asyncio.Task[None], name: str) -> None:
+        reading.cancel()
+        for session in self._sessions:
+            session.stop(f"the caller process was told to stop ({name})")
+
+
+async def _tell_health(tell: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(_HEALTH_S)
+        tell()
+
+
+def _appender(files: contextlib.ExitStack, path: Path) -> Callable[[Any], None]:
+    """Appends values to ``path``, one line each, on disk when the call returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    out = files.enter_context(path.open("ab", buffering=0))
+
+    def append(item: Any) -> None:
+        out.write(codec.line(item).encode())
+
+    return append
+
+
+def _tell(said: dict[str, Any]) -> None:
+    # Whoever started us may be gone: the calls and their events go on.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
