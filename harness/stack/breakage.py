@@ -1,4 +1,4 @@
-"""Defects seeded from outside, as data (``fixtures/mutants``): a proxy before an exporter or REST, a rule, the agent's variables or files."""
+"""Defects seeded from outside, as data (``fixtures/mutants``): a proxy before an exporter or REST, a rule, the agent's environment."""
 
 from __future__ import annotations
 
