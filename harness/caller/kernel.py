@@ -1,0 +1,105 @@
+"""What the media thread asks of Linux: datagrams in batches with the kernel's arrival stamps, drops, real-time priority."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import struct
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from cffi import FFI
+
+from harness.errors import EnvironmentFault
+
+SO_TIMESTAMPNS = 35
+"""asm-generic/socket.h; the control message has the same number."""
+_BATCH = 16
+"""A caller receives one packet in 20 ms; the rest is room for a burst."""
+_DATAGRAM = 2048
+_CONTROL = 64
+_MESSAGE = 64
+"""sizeof(struct mmsghdr) where pointers have 64 bits: control length at 40, datagram length at 56."""
+_STAMP = struct.Struct("qq")
+
+_FFI = FFI()
+_FFI.cdef("""
+struct iovec { void *base; size_t length; };
+struct mmsghdr { void *name; unsigned name_length; struct iovec *vector; size_t vector_length;
+                 void *control; size_t control_length; int flags; unsigned length; };
+int recvmmsg(int, struct mmsghdr *, unsigned, int, void *);
+""")
+
+
+class Batch:
+    """Buffers for one ``recvmmsg``; for one thread."""
+
+    def __init__(self) -> None:
+        """Raises EnvironmentFault where there is no ``recvmmsg``."""
+        if platform.system() != "Linux" or _FFI.sizeof("struct mmsghdr") != _MESSAGE:
+            msg = f"the media engine needs 64 bit Linux (recvmmsg, SO_TIMESTAMPNS); this is {platform.system()} {platform.machine()}"
+            raise EnvironmentFault(msg)
+        self._receive = _FFI.dlopen(None).recvmmsg  # type: ignore[attr-defined]
+        self._datagrams, self._controls = bytearray(_BATCH * _DATAGRAM), bytearray(_BATCH * _CONTROL)
+        self._messages = _FFI.new("struct mmsghdr[]", _BATCH)
+        self._vectors = _FFI.new("struct iovec[]", _BATCH)
+        datagrams, controls = _FFI.from_buffer(self._datagrams), _FFI.from_buffer(self._controls)
+        for index in range(_BATCH):
+            self._vectors[index].base = datagrams + index * _DATAGRAM
+            self._vectors[index].length = _DATAGRAM
+            self._messages[index].vector = self._vectors + index
+            self._messages[index].vector_length = 1
+            self._messages[index].control = controls + index * _CONTROL
+            self._messages[index].control_length = _CONTROL
+        self._view = memoryview(self._datagrams)
+        raw = memoryview(_FFI.buffer(self._messages))
+        self._lengths, self._control_lengths = raw.cast("I"), raw.cast("Q")
+
+    def receive(self, fd: int) -> Iterator[tuple[int, bytes]]:
+        """The datagrams that wait at ``fd``, each with the wall-clock nanoseconds at which the kernel took it in."""
+        while True:
+            count = self._receive(fd, self._messages, _BATCH, socket.MSG_DONTWAIT, _FFI.NULL)
+            for index in range(count):
+                seconds, nanoseconds = _STAMP.unpack_from(self._controls, index * _CONTROL + 16)
+                start = index * _DATAGRAM
+                self._control_lengths[index * 8 + 5] = _CONTROL
+                yield seconds * 1_000_000_000 + nanoseconds, bytes(self._view[start : start + self._lengths[index * 16 + 14]])
+            if count < _BATCH:
+                return
+
+
+def stamp_arrivals(connected: socket.socket) -> None:
+    """Every datagram received from now on carries the kernel's stamp."""
+    connected.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+
+def receive_drops(inodes: Collection[int]) -> dict[int, int]:
+    """Datagrams that the kernel dropped because nobody read them in time, by the socket's inode; only those ``/proc/net`` shows."""
+    dropped = {}
+    for table in ("/proc/net/udp", "/proc/net/udp6"):
+        try:
+            lines = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if int(fields[9]) in inodes:
+                dropped[int(fields[9])] = int(fields[-1])
+    return dropped
+
+
+def raise_priority() -> str:
+    """Real-time priority for the calling thread where that is permitted. Returns what it got, in the words of GeneratorHealth."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except PermissionError:
+        pass
+    else:
+        return "SCHED_RR 1"
+    try:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
+    except PermissionError:
+        return "normal"
+    return "nice -10"

@@ -1,0 +1,139 @@
+"""The stream we send: what goes into the next packet, and when what was said left."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+
+from harness.caller.clip import Clip
+from harness.caller.opus import FRAME_SAMPLES, RATE_HZ, SILENCE
+from harness.clock import Clock
+from harness.measure import rtcp, rtp
+from harness.measure.timeline import Piece
+from harness.model import UnixNs, value
+
+
+@value
+class Spoken:
+    """One clip as it left. Instants are on the wire: send time of the sample's packet plus its offset inside the packet."""
+
+    clip: str
+    started_at: UnixNs
+    """First voiced sample."""
+    ended_at: UnixNs
+    """Last voiced sample; if the clip was hushed, the end of its last packet."""
+    is_whole: bool
+    """False: hushed before its last voiced sample."""
+
+
+class Outgoing:
+    """50 packets a second, whether something is said or not. ``play`` and ``hush`` may be called from any thread."""
+
+    def __init__(self, ssrc: int, payload_type: int, clock: Clock) -> None:
+        self.ssrc = ssrc
+        self.packets = self.octets = 0
+        self._payload_type = payload_type
+        self._clock = clock
+        # Far from the wrap: an SRTP receiver that misses the first packets could not tell the roll-over count.
+        self._sequence = random.randrange(1, 0x4000)
+        self._timestamp = random.randrange(1 << 31)
+        self._last = (0, self._timestamp)
+        self._waiting: deque[Clip] = deque()
+        self._clip: Clip | None = None
+        self._next = 0
+        self._is_hushed = False
+        self._started_at: UnixNs | None = None
+        self._spoken: list[Spoken] = []
+        self._pieces: list[Piece] = []
+        self._is_marked = True
+
+    def play(self, clip: Clip) -> None:
+        self._waiting.append(clip)
+
+    def hush(self) -> None:
+        self._waiting.clear()
+        self._is_hushed = True
+
+    @property
+    def is_speaking(self) -> bool:
+        return self._clip is not None or bool(self._waiting)
+
+    def spoken(self) -> tuple[Spoken, ...]:
+        return tuple(self._spoken)
+
+    def pieces(self) -> tuple[Piece, ...]:
+        """What left, for the recording."""
+        return tuple(self._pieces)
+
+    def write(self, packet: memoryview) -> int:
+        """Writes the next packet. Returns its length."""
+        frame = self._frame()
+        length = rtp.FIXED.size + len(frame)
+        second = self._payload_type | 0x80 if self._is_marked else self._payload_type
+        rtp.FIXED.pack_into(packet, 0, rtp.VERSION, second, self._sequence, self._timestamp, self.ssrc)
+        packet[rtp.FIXED.size : length] = frame
+        self._is_marked = False
+        return length
+
+    def _frame(self) -> bytes:
+        if self._is_hushed:
+            self._is_hushed = False
+            self._break_off()
+        if self._clip is None:
+            if not self._waiting:
+                return SILENCE
+            self._clip = self._waiting.popleft()
+            self._next = 0
+        return self._clip.frames[self._next]
+
+    def left(self, sent_ns: int, due_ns: int, payload_bytes: int) -> None:
+        """The packet just written was sent at ``sent_ns`` and due at ``due_ns``, both monotonic."""
+        self._last = (due_ns, self._timestamp)
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        self._timestamp = (self._timestamp + FRAME_SAMPLES) & 0xFFFFFFFF
+        self.packets += 1
+        self.octets += payload_bytes
+        if self._clip is not None:
+            self._said(self._clip, self._clock.at_monotonic(sent_ns))
+
+    def _said(self, clip: Clip, at: UnixNs) -> None:
+        first, last = self._next * FRAME_SAMPLES, (self._next + 1) * FRAME_SAMPLES
+        self._pieces.append(Piece(at=at, pcm=clip.pcm[first:last]))
+        if first <= clip.first_voiced_sample < last:
+            self._started_at = _instant(at, clip.first_voiced_sample - first)
+        if first <= clip.last_voiced_sample < last and self._started_at is not None:
+            ended_at = _instant(at, clip.last_voiced_sample - first)
+            self._spoken.append(Spoken(clip=clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=True))
+            self._started_at = None
+        self._next += 1
+        if self._next == len(clip.frames):
+            self._clip = None
+
+    def _break_off(self) -> None:
+        if self._clip is not None and self._started_at is not None:
+            ended_at = _instant(self._pieces[-1].at, FRAME_SAMPLES - 1)
+            self._spoken.append(Spoken(clip=self._clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=False))
+        self._clip = self._started_at = None
+
+    def skip(self, frames: int) -> None:
+        """The thread fell behind: so many packets are never sent, and RTP time goes on without them."""
+        self._timestamp = (self._timestamp + frames * FRAME_SAMPLES) & 0xFFFFFFFF
+
+    def report(self, now_ns: int) -> rtcp.SenderReport:
+        """The stream at ``now_ns`` (monotonic). RTP time is that of the last packet plus what passed since it was due.
+
+        A report whose RTP time runs ahead of the media fakes jitter at the SFU (66 ms were seen) for a track's first two minutes.
+        """
+        due_ns, timestamp = self._last
+        elapsed = (now_ns - due_ns) * RATE_HZ // 1_000_000_000
+        return rtcp.SenderReport(
+            ssrc=self.ssrc,
+            ntp=rtcp.ntp(self._clock.at_monotonic(now_ns)),
+            rtp_timestamp=(timestamp + elapsed) & 0xFFFFFFFF,
+            packets=self.packets,
+            octets=self.octets,
+        )
+
+
+def _instant(packet_at: UnixNs, offset_samples: int) -> UnixNs:
+    return UnixNs(packet_at + offset_samples * 1_000_000_000 // RATE_HZ)

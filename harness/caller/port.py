@@ -1,0 +1,168 @@
+"""One transport in the media thread's hands: protect and send, receive and stamp, report."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import random
+import struct
+import time
+from collections import deque
+from collections.abc import Callable
+
+from pylibsrtp import Error as SrtpError
+
+from harness.caller.aiortc_adapter import Wire
+from harness.caller.incoming import Incoming
+from harness.caller.kernel import Batch, stamp_arrivals
+from harness.caller.outgoing import Outgoing
+from harness.clock import Clock
+from harness.measure import rtcp, rtp
+from harness.model import UnixNs
+
+Impairment = Callable[[UnixNs, bytes], tuple[int, ...]]
+"""What becomes of one RTP or RTCP datagram, still or again encrypted: the delays in ns of its copies. (0,): untouched; (): lost."""
+
+REPORT_NS = 1_000_000_000
+
+
+class Port:
+    """``speak``, ``drain`` and ``report`` belong to the media thread; ``digest`` to the listening thread."""
+
+    def __init__(self, wire: Wire, outgoing: Outgoing | None, clock: Clock) -> None:
+        """outgoing: None for an end that only receives."""
+        self.outgoing = outgoing
+        self.inode = os.fstat(wire.socket.fileno()).st_ino
+        self.send_errors = self.unreadable = 0
+        self.up: Impairment | None = None
+        self.down: Impairment | None = None
+        self.incoming: dict[int, Incoming] = {}
+        self.round_trips_s: list[float] = []
+        self.peer_blocks: list[rtcp.Block] = []
+        """What the SFU's receiver reports say of our stream, oldest first."""
+        self.next_report_ns = time.monotonic_ns() + random.randrange(REPORT_NS)
+        self._wire = wire
+        self._clock = clock
+        self._fd = wire.socket.fileno()
+        self._protected = wire.protector()
+        self._inbox: deque[tuple[UnixNs, bytes]] = deque()
+        self._held_up: list[tuple[int, int, bytes]] = []
+        self._held_down: list[tuple[int, int, bytes]] = []
+        self._held_count = 0
+        self._ssrc = random.randrange(1 << 32) if outgoing is None else outgoing.ssrc
+        stamp_arrivals(wire.socket)
+
+    def speak(self, due_ns: int) -> None:
+        """Sends the packet that is due."""
+        assert self.outgoing is not None
+        length = self.outgoing.write(self._protected.view)
+        size = self._protected.protect(length)
+        sent_ns = time.monotonic_ns()
+        self._send(self._protected.view[:size], sent_ns)
+        self.outgoing.left(sent_ns, due_ns, length - rtp.FIXED.size)
+
+    def report(self, now_ns: int) -> None:
+        """Sends what is due of RTCP: a sender report, and in the same datagram a separate receiver report."""
+        self.next_report_ns = now_ns + REPORT_NS
+        now = self._clock.at_monotonic(now_ns)
+        found = [incoming.block(now) for incoming in list(self.incoming.values())]
+        blocks = tuple(block for block in found if block is not None)[: rtcp.MAX_BLOCKS]
+        reports: list[rtcp.Report] = []
+        if self.outgoing is not None and self.outgoing.packets:
+            reports.append(self.outgoing.report(now_ns))
+        if blocks:
+            reports.append(rtcp.ReceiverReport(ssrc=self._ssrc, blocks=blocks))
+        if reports:
+            self._send(self._wire.outbound.protect_rtcp(rtcp.pack(*reports)), now_ns)
+
+    def _send(self, datagram: bytes | memoryview, now_ns: int) -> None:
+        if self.up is None:
+            self._put(datagram)
+            return
+        copy = bytes(datagram)
+        for delay_ns in self.up(self._clock.at_monotonic(now_ns), copy):
+            self._hold(self._held_up, now_ns + delay_ns, copy)
+        self.release(now_ns)
+
+    def release(self, now_ns: int) -> None:
+        """Sends what an impairment held back until ``now_ns``."""
+        while self._held_up and self._held_up[0][0] <= now_ns:
+            self._put(heapq.heappop(self._held_up)[2])
+
+    def _put(self, datagram: bytes | memoryview) -> None:
+        try:
+            self._wire.socket.send(datagram)
+        except OSError:
+            self.send_errors += 1
+
+    def drain(self, batch: Batch, offset_ns: int) -> None:
+        """Takes what arrived. offset_ns: wall clock less monotonic clock, measured just now."""
+        for wall_ns, datagram in batch.receive(self._fd):
+            at = self._clock.at_wall(wall_ns, offset_ns)
+            if not 128 <= datagram[0] <= 191:
+                with contextlib.suppress(RuntimeError):  # the loop has closed: nobody wants STUN any more
+                    self._wire.hand_back(datagram)
+            elif self.down is None:
+                self._inbox.append((at, datagram))
+            else:
+                for delay_ns in self.down(at, datagram):
+                    self._hold(self._held_down, at + delay_ns, datagram)
+        if self._held_down:
+            now = self._clock.now()
+            while self._held_down and self._held_down[0][0] <= now:
+                due, _, datagram = heapq.heappop(self._held_down)
+                self._inbox.append((UnixNs(due), datagram))
+
+    def _hold(self, held: list[tuple[int, int, bytes]], until: int, datagram: bytes) -> None:
+        # The count keeps the order of datagrams that are due together.
+        self._held_count += 1
+        heapq.heappush(held, (until, self._held_count, datagram))
+
+    def digest(self) -> None:
+        """Sorts what ``drain`` took: RTP to its stream, RTCP to what it reports."""
+        touched: set[Incoming] = set()
+        while self._inbox:
+            at, datagram = self._inbox.popleft()
+            try:
+                if rtp.kind(datagram) is rtp.Kind.RTCP:
+                    self._reported(at, self._wire.inbound.unprotect_rtcp(datagram))
+                else:
+                    _, _, sequence, timestamp, ssrc = rtp.FIXED.unpack_from(datagram)
+                    stream = self._stream(ssrc)
+                    stream.arrived(at, sequence, timestamp, datagram)
+                    touched.add(stream)
+            except (SrtpError, struct.error, ValueError):
+                self.unreadable += 1
+        for stream in touched:
+            stream.publish()
+
+    def _stream(self, ssrc: int) -> Incoming:
+        found = self.incoming.get(ssrc)
+        if found is None:
+            found = self.incoming[ssrc] = Incoming(ssrc, self._unprotected)
+        return found
+
+    def _unprotected(self, packet: bytes) -> bytes | None:
+        try:
+            return self._wire.inbound.unprotect(packet)
+        except SrtpError:
+            self.unreadable += 1
+            return None
+
+    def _reported(self, at: UnixNs, compound: bytes) -> None:
+        for report in rtcp.unpack(compound):
+            if isinstance(report, rtcp.SenderReport) and report.ssrc in self.incoming:
+                self.incoming[report.ssrc].reported(report, at)
+            for block in report.blocks:
+                if self.outgoing is not None and block.ssrc == self.outgoing.ssrc:
+                    self._answered(block, at)
+
+    def _answered(self, block: rtcp.Block, at: UnixNs) -> None:
+        self.peer_blocks.append(block)
+        round_trip_s = rtcp.round_trip_s(block, at)
+        if round_trip_s is not None:
+            self.round_trips_s.append(round_trip_s)
+
+    def close(self) -> None:
+        self._wire.socket.close()
