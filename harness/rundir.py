@@ -102,7 +102,9 @@ class RunDir:
         self.write_json("verdicts.json", findings)
 
     def write_text(self, name: str, text: str) -> None:
-        """Replaces the file; a reader never sees half of it."""
+        """Replaces the file unless it holds just that; a reader never sees half of it."""
+        if (self.path / name).is_file() and (self.path / name).read_text() == text:
+            return
         partial = self.path / f"{name}.partial"
         partial.write_text(text)
         partial.replace(self.path / name)
@@ -145,10 +147,10 @@ def read_info(path: Path) -> RunInfo:
     return info
 
 
-def read_records(path: Path, plans: tuple[CallPlan, ...]) -> tuple[CallRecord, ...]:
+def read_records(path: Path, plans: tuple[CallPlan, ...], health: tuple[GeneratorHealth, ...] = ()) -> tuple[CallRecord, ...]:
     """What happened to the planned calls, as far as the callers have written it down."""
     events = [event for file in sorted((path / "events").glob("*.jsonl")) for event in _lines(file, CallEvent)]
-    return tuple(call_records(plans, events))
+    return call_records(plans, events, health)
 
 
 def read_plans(path: Path) -> tuple[CallPlan, ...]:
@@ -162,13 +164,13 @@ def read_evidence(path: Path) -> Evidence:
     """
     info = read_info(path)
     plans = read_plans(path)
-    health = {line.process: line for line in _lines(path / "generator.jsonl", GeneratorHealth)}
+    health = tuple({line.process: line for line in _lines(path / "generator.jsonl", GeneratorHealth)}.values())
     calibration = path / "calibration.json"
     return Evidence(
         info=info,
         plans=plans,
-        records=read_records(path, plans),
-        health=tuple(health.values()),
+        records=read_records(path, plans, health),
+        health=health,
         observations=tuple(_observations(path)),
         gaps=tuple(_lines(path / "gaps.jsonl", Gap)),
         calibration=_read_json(calibration, Calibration) if calibration.is_file() else None,

@@ -105,7 +105,7 @@ def reach(target: Target) -> None:
         _reach_http(target, f"{target.supabase_url.rstrip('/')}/rest/v1/calls?select=call_id&limit=0", headers, "supabase.url or its key")
 
 
-def _url(document: Document, table: str, key: str, *, schemes: tuple[str, ...] = ("http", "https")) -> str | Any | None:
+def _url(document: Document, table: str, key: str, *, schemes: tuple[str, ...] = ("http", "https")) -> Any:
     url = document.data.get(table, {}).get(key)
     if url is None:
         return None

@@ -31,6 +31,8 @@ class Exporter:
         self.url = url
         self._clock = clock
         self._client = client
+        self.changed_at: UnixNs | None = None
+        """Instant of the last reading that differed from the one before. None: never read."""
         self._before: tuple[Line, ...] | None = None
 
     def poll(self) -> tuple[Observation | Gap, ...]:
@@ -53,7 +55,7 @@ class Exporter:
         poll = Poll(source=self.source, at=at, took_s=took_s, count=len(lines), request=self.url)
         if lines == self._before:
             return (poll,)
-        self._before = lines
+        self._before, self.changed_at = lines, at
         return (poll, *(self._sample(line, at) for line in lines))
 
     def last_value(self, name: str) -> float | None:

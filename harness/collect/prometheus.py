@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -46,11 +46,11 @@ class Prometheus:
             **(intervals(config) if config else {}),
         }
 
-    def has_scraped(self, jobs: Iterable[str], since: UnixNs) -> bool:
-        """Every job has been scraped with success after ``since``."""
-        result = (self._get("/api/v1/query", {"query": "timestamp(up == 1)"}) or {}).get("result", ())
-        scraped = {entry["metric"].get("job"): float(entry["value"][1]) for entry in result}
-        return all(scraped.get(job, 0.0) * 1e9 > since for job in jobs)
+    def has_tried_all(self, since: UnixNs) -> bool:
+        """Every target has been scraped, or tried in vain, after ``since``. True if the server does not say."""
+        answer = self._get("/api/v1/query", {"query": "min(timestamp(up))"})
+        result = answer.get("result") if answer else None
+        return not result or float(result[0]["value"][1]) * 1e9 > since
 
     def _read(self, source: Source, names: tuple[str, ...], since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
         # +1 s: 3.x windows are left-open.

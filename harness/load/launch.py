@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -14,14 +15,16 @@ from harness.errors import EnvironmentFault
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _LAST_LINES = 8
+_TICK_S = 0.5
 _LEAVE_S = 25.0
 """Callers get 10 s to leave their calls; Locust a little more to end."""
 
 
-def place_calls(run_dir: Path, *, env: Mapping[str, str], every_s: float, tick: Callable[[], None]) -> None:
-    """Places every plan of ``run_dir`` and returns when the last call has ended.
+def place_calls(run_dir: Path, *, env: Mapping[str, str], limit_s: float, tick: Callable[[], None]) -> str | None:
+    """Places every plan of ``run_dir`` and returns when the last call has ended: None, or why it ended early.
 
-    tick: called every ``every_s`` seconds while the load runs; what it raises ends the load early, as Ctrl-C does: the callers leave first.
+    env: holds LIVEKIT_URL and its credentials. tick: called twice a second while the load runs. Ctrl-C ends the load early, and so does
+    ``limit_s``; the callers leave first.
     Raises EnvironmentFault with the last log lines if the load could not be run.
     """
     log = run_dir / "logs" / "locust.log"
@@ -32,32 +35,38 @@ def place_calls(run_dir: Path, *, env: Mapping[str, str], every_s: float, tick: 
             (*argv, "--run-dir", str(run_dir)), env=clean, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        _watch(process, every_s=every_s, tick=tick)
+        early = _watch(process, limit_s=limit_s, tick=tick)
+    except KeyboardInterrupt:
+        early = "Ctrl-C"
     finally:
         _end(process)
-    if process.returncode != 0:
+    if early is None and process.returncode != 0:
         said = "\n    ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
         msg = f"the load could not be run: locust ended with exit code {process.returncode}; its last lines:\n    {said}"
         raise EnvironmentFault(msg)
+    return early
 
 
-def _watch(process: subprocess.Popen[bytes], *, every_s: float, tick: Callable[[], None]) -> None:
-    due = time.monotonic()
-    while True:
-        due += every_s
+def _watch(process: subprocess.Popen[bytes], *, limit_s: float, tick: Callable[[], None]) -> str | None:
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(max(0.01, due - time.monotonic()))
+            process.wait(_TICK_S)
         if process.returncode is not None:
-            return
+            return None
         tick()
+    return f"the calls had not ended after {limit_s:.0f} s"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.send_signal(signal.SIGINT)
+    """Locust makes the callers leave. Whatever remains of its session is killed."""
     try:
-        process.wait(_LEAVE_S)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(_LEAVE_S)
     except subprocess.TimeoutExpired:
-        process.kill()
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,6 +1,7 @@
 """Locust's side of the load: one due plan is one task of a User. ``locust -f harness/load/locustfile.py --headless --run-dir DIR``.
 
-The plans of the run directory set the arrivals; users and spawn rate are refused. Truth is in the callers' event files, never in Locust's statistics.
+The plans of the run directory set the arrivals; users and spawn rate are refused. Truth is in the callers' event files, never in Locust's
+statistics, which round.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import gevent
-from gevent.queue import Queue
+import gevent  # type: ignore[import-untyped] # ships none
+from gevent.queue import Queue  # type: ignore[import-untyped]
 from locust import LoadTestShape, User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
@@ -95,24 +96,24 @@ class Planned(LoadTestShape):
         return Caller.load.users, Caller.load.users
 
 
-@events.init_command_line_parser.add_listener
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
     parser.add_argument("--run-dir", metavar="DIR", help="run directory that holds plans.jsonl", is_required=True)
 
 
-@events.init.add_listener
 def _prepare(environment: Environment, **_: Any) -> None:
     options = environment.parsed_options
     assert options is not None
     try:
         _refuse_rates(options)
+        if not options.run_dir:
+            msg = "--run-dir is missing: the directory that holds plans.jsonl; voxproof run makes one"
+            raise HarnessError(msg)
         Caller.load = _load(Path(options.run_dir))
     except HarnessError as exc:
         sys.stderr.write(f"{exc}\n")
         sys.exit(2)
 
 
-@events.test_start.add_listener
 def _start(environment: Environment, **_: Any) -> None:
     def dispatch() -> None:
         Caller.load.dispatch()
@@ -123,7 +124,6 @@ def _start(environment: Environment, **_: Any) -> None:
     gevent.spawn(dispatch)
 
 
-@events.test_stop.add_listener
 def _stop(**_: Any) -> None:
     Caller.load.pool.stop()
 
@@ -147,3 +147,12 @@ def _load(run_dir: Path) -> Load:
         pool.stop()
         raise
     return Load(plans, pool)
+
+
+for _hook, _listener in (
+    (events.init_command_line_parser, _add_arguments),
+    (events.init, _prepare),
+    (events.test_start, _start),
+    (events.test_stop, _stop),
+):
+    _hook.add_listener(_listener)  # type: ignore[no-untyped-call] # locust leaves it untyped

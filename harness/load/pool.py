@@ -42,10 +42,7 @@ class CallerProcess:
         self._results: dict[str, CallResult] = {}
         self._ended: dict[str, threading.Event] = {}
         with log.open("ab") as stderr:
-            # A session of its own: Ctrl-C at the terminal is ours to pass on, so that every call is left properly.
-            self.process = subprocess.Popen(
-                argv, env=dict(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True, start_new_session=True
-            )
+            self.process = subprocess.Popen(argv, env=dict(env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True, name=f"results of {log.stem}")
         self._reader.start()
 

@@ -1,0 +1,334 @@
+"""``voxproof``: verbs, exit codes, what is printed where. No logic."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness import codec, rundir, scenario
+from harness.errors import HarnessError, UsageError
+
+EXIT_CODES = """exit codes: 0 every required claim passed and nothing failed; 1 something failed;
+            2 usage: command, file, unreachable target, or a plan that cannot decide; 3 undecided"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """One command. Results on stdout, progress and errors on stderr."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # SIGTERM and a closed terminal end a run like Ctrl-C: callers leave, the stack is torn down.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    options = _parser().parse_args(arguments)
+    options.argv = ("voxproof", *arguments)
+    verb: Callable[[argparse.Namespace], int] = options.verb
+    try:
+        return verb(options)
+    except HarnessError as exc:
+        _say_error(str(exc))
+        return 2
+    except KeyboardInterrupt:
+        _say_error("interrupted before anything could be judged")
+        return 3
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); stdout must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    from harness import target
+    from harness.caller.prompts import load_prompts
+    from harness.check import CLAIMS
+    from harness.run import Order
+    from harness.run import run as run_order
+
+    if options.users is not None or options.spawn_rate is not None:
+        raise UsageError("-u and -r are refused: the scenario's 'calls' and 'arrival' say how many calls are placed and when")
+    prompts = {name: prompt.text for name, prompt in load_prompts().items()}
+    order = Order(
+        scenario=scenario.load(scenario.find(options.scenario), prompts=prompts, claims=CLAIMS, seed=options.seed),
+        target=target.load(Path(options.target), os.environ) if options.target else None,
+        defect=_defect(options),
+        calibration=_calibration(options),
+        home=_home(),
+        runs=rundir.RUNS,
+        environ=os.environ,
+        argv=options.argv,
+    )
+    return _show(run_order(order, progress=_Progress()), options)
+
+
+def check(options: argparse.Namespace) -> int:
+    from harness.run import judge
+
+    return _show(judge(rundir.find(options.run)), options)
+
+
+def report(options: argparse.Namespace) -> int:
+    from harness.run import judge
+    from harness.run import report as write_report
+
+    finished = write_report(judge(rundir.find(options.run)))
+    paths = [str(finished.path / name) for name in ("report.html", "junit.xml", "summary.md")]
+    _print(options, {"written": paths}, "\n".join(paths))
+    return finished.exit_code
+
+
+def explain(options: argparse.Namespace) -> int:
+    from harness.run import judge
+    from reports import explain as explanation
+
+    finished = judge(rundir.find(options.run))
+    text = explanation.text(finished.evidence, finished.findings, options.claim, run=finished.name, width=_width())
+    verdict = next((verdict for verdict in finished.findings.verdicts if verdict.claim == options.claim), None)
+    _print(options, codec.to_json(verdict), text.rstrip("\n"))
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    from harness.stack.provision import inventory
+
+    stock = inventory(_home())
+    rows = [_part_row(part) for part in stock]
+    lines = [_columns(rows)]
+    lines += [f"ignored: {reason}" for part in stock if part.found for reason in part.found.rejected]
+    lines.append(f"{os.cpu_count()} cores · python {sys.version.split()[0]} · voxproof {harness.__version__} · cache {_home()}")
+    if options.target:
+        from harness import target
+
+        their = target.load(Path(options.target), os.environ)
+        target.reach(their)
+        lines.append(
+            f"target {their.name}: every source answers" + "".join(f"\n  blind to {name}: {why}" for name, why in their.blind.items())
+        )
+    _print(options, {"parts": codec.to_json(stock), "cores": os.cpu_count()}, "\n".join(lines))
+    return 0 if all(part.found for part in stock) else 3
+
+
+def stack_up(options: argparse.Namespace) -> int:
+    from harness.stack.detached import detached_up
+
+    return _show_stack(detached_up(home=_home(), progress=_Progress()), options)
+
+
+def stack_down(options: argparse.Namespace) -> int:
+    from harness.stack.detached import down
+
+    was_up = down(_home())
+    _print(options, {"was_up": was_up}, "stack is down" if was_up else "no stack was up")
+    return 0
+
+
+def stack_status(options: argparse.Namespace) -> int:
+    from harness.stack.detached import status
+
+    standing = status(_home())
+    if standing is None:
+        _print(options, {"up": False}, "no stack is up; start one: voxproof stack up")
+        return 3
+    return _show_stack(standing, options)
+
+
+def stack_logs(options: argparse.Namespace) -> int:
+    from harness.stack.detached import logs
+
+    found = logs(_home(), options.part)
+    text = "\n".join(f"{name}  {line}" if options.part is None else line for name, lines in found.items() for line in lines)
+    _print(options, {name: list(lines) for name, lines in found.items()}, text)
+    return 0
+
+
+def list_things(options: argparse.Namespace) -> int:
+    listings: Mapping[str, Callable[[], list[tuple[str, str]]]] = {"claims": _claims, "scenarios": _scenarios, "mutants": _mutants}
+    rows = listings[options.what]()
+    _print(options, [{"name": name, "says": says} for name, says in rows], _columns(rows))
+    return 0
+
+
+def _show(finished: Any, options: argparse.Namespace) -> int:
+    from reports import terminal
+
+    code: int = finished.exit_code
+    written = {"run": str(finished.path), "exit_code": code, **codec.to_json(finished.findings)}
+    has_color = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    text = terminal.table(finished.evidence, finished.findings, run=finished.name, width=_width(), color=has_color).rstrip("\n")
+    if (page := finished.path / "report.html").is_file():
+        text += f"\n  report  {page}"
+    _print(options, written, text)
+    return code
+
+
+def _part_row(part: Any) -> tuple[str, ...]:
+    if part.found is None:
+        return part.name, f"missing, wanted {part.pin}", "", part.missing or ""
+    return part.name, part.found.version, str(part.found.origin), str(part.found.path)
+
+
+def _show_stack(standing: Any, options: argparse.Namespace) -> int:
+    """A stack in the background, without its credentials."""
+    their = standing.target
+    urls = {
+        "livekit": their.livekit_url,
+        "prometheus": their.prometheus_url,
+        "supabase": their.supabase_url,
+        "agent metrics": their.agent_metrics_url,
+        "livekit metrics": their.sfu_metrics_url,
+    }
+    deaths = [death.sentence for death in standing.deaths]
+    rows = [(part.name, part.version, part.origin, f"pid {standing.pids.get(part.name, '-')}") for part in standing.parts]
+    text = "\n".join((_columns(rows), _columns([(name, url) for name, url in urls.items() if url]), *deaths))
+    _print(options, {"up": True, "parts": codec.to_json(standing.parts), "urls": urls, "deaths": deaths, "logs": standing.logs}, text)
+    return 1 if deaths else 0
+
+
+def _claims() -> list[tuple[str, str]]:
+    from harness.check import CLAIMS, describe
+
+    return [(claim, describe(claim)) for claim in CLAIMS]
+
+
+def _scenarios() -> list[tuple[str, str]]:
+    from harness.caller.prompts import load_prompts
+    from harness.check import CLAIMS
+
+    prompts = {name: prompt.text for name, prompt in load_prompts().items()}
+    return [(name, scenario.load(scenario.find(name), prompts=prompts, claims=CLAIMS).summary) for name in scenario.own()]
+
+
+def _mutants() -> list[tuple[str, str]]:
+    from harness.stack.breakage import catalogue
+
+    return [(defect.name, f"{defect.what} (red at {defect.claim})") for defect in catalogue()]
+
+
+def _defect(options: argparse.Namespace) -> Any:
+    if options.defect is None:
+        return None
+    if options.target:
+        raise UsageError("--defect breaks the embedded stack only: nothing is seeded into a stack of others; leave out --target")
+    from harness.stack import breakage
+
+    return breakage.load(options.defect)
+
+
+def _calibration(options: argparse.Namespace) -> Any:
+    from harness.measure.calibration import REFERENCE, load
+
+    if options.calibration:
+        return load(Path(options.calibration))
+    # Measured on the reference agent: it says nothing of another one.
+    return None if options.target else load(REFERENCE)
+
+
+def _home() -> Path:
+    from harness.stack.home import home_dir
+
+    return home_dir(os.environ)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size((110, 24)).columns
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return "none"
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _print(options: argparse.Namespace, data: Any, text: str) -> None:
+    print(json.dumps(data, indent=1) if options.json else text)
+    sys.stdout.flush()
+
+
+def _say_error(sentence: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stderr.write(f"voxproof: {sentence}\n")
+
+
+class _Progress:
+    """What happens, with the seconds since the command began, on stderr."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self, sentence: str) -> None:
+        sys.stderr.write(f"{time.monotonic() - self._began:6.1f} s  {sentence}\n")
+        sys.stderr.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="voxproof",
+        description="Proves whether the monitoring of a LiveKit voice agent tells the truth.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"voxproof {harness.__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    verb = _verb(verbs, "run", run, "place calls, read what the stack says of them, judge it", "voxproof run smoke")
+    verb.add_argument("scenario", metavar="SCENARIO", help="a file, or one of: voxproof list scenarios")
+    verb.add_argument("--target", metavar="FILE", help="target.yaml of a stack that runs already; without it the embedded stack is started")
+    verb.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
+    verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
+    verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")
+    verb.add_argument("-u", "--users", help=argparse.SUPPRESS)
+    verb.add_argument("-r", "--spawn-rate", help=argparse.SUPPRESS)
+
+    verb = _verb(verbs, "check", check, "judge a recorded run again, offline", "voxproof check fixtures/runs/lying-agent")
+    _add_run(verb)
+    verb = _verb(verbs, "report", report, "write report.html, junit.xml and summary.md of a recorded run", "voxproof report latest")
+    _add_run(verb)
+    verb = _verb(verbs, "explain", explain, "say how one claim was judged", "voxproof explain fixtures/runs/lying-agent ttfw/exporter")
+    _add_run(verb)
+    verb.add_argument("claim", metavar="CLAIM", help="such as ttfw/rule: voxproof list claims")
+
+    verb = _verb(verbs, "doctor", doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
+    verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")
+
+    stack = verbs.add_parser("stack", help="the embedded stack in the background", allow_abbrev=False, epilog="example: voxproof stack up")
+    parts = stack.add_subparsers(metavar="up|down|status|logs", required=True)
+    _verb(parts, "up", stack_up, "start it", "voxproof stack up")
+    _verb(parts, "down", stack_down, "end it", "voxproof stack down")
+    _verb(parts, "status", stack_status, "what runs where", "voxproof stack status --json")
+    verb = _verb(parts, "logs", stack_logs, "the last lines of its logs", "voxproof stack logs livekit")
+    verb.add_argument("part", metavar="PART", nargs="?", help="one part only")
+
+    verb = _verb(verbs, "list", list_things, "what there is", "voxproof list claims")
+    verb.add_argument("what", choices=("claims", "scenarios", "mutants"))
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Callable[[argparse.Namespace], int], says: str, example: str) -> argparse.ArgumentParser:
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=says,
+        description=f"{says[0].upper()}{says[1:]}.",
+        epilog=f"example: {example}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verb.add_argument("--json", action="store_true", help="print the result as JSON")
+    verb.set_defaults(verb=function)
+    return verb
+
+
+def _add_run(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("run", metavar="RUN", help="a run directory, a run id, or latest")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Everything that one target lets us read: recorded while the calls run, watched until it is at rest, read afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import httpx
+
+from harness.clock import Clock
+from harness.collect import exporter
+from harness.collect.exporter import Exporter, Sink
+from harness.collect.prometheus import Prometheus
+from harness.collect.rows import Rows
+from harness.collect.sfu import Sfu
+from harness.model import CallPlan, Gap, Sample, Source, Target, UnixNs, value
+
+_QUIET_S = 2.0
+"""Two polls without a change: the agent exports once a second or more often."""
+
+
+@value
+class Rest:
+    """How far the stack is from having said its last word about our calls. None: cannot be seen."""
+
+    active_calls: float | None
+    is_quiet: bool
+    """No exporter changed lately."""
+    open_rows: int | None
+    rooms: float | None
+
+    @property
+    def is_reached(self) -> bool:
+        return self.is_quiet and not self.active_calls and not self.open_rows and not self.rooms
+
+
+class Sources:
+    """The readable sources of ``target``. A context manager: it keeps connections. Blind sources become Gaps at once."""
+
+    def __init__(self, target: Target, plans: Sequence[CallPlan], *, clock: Clock, sink: Sink) -> None:
+        self._target = target
+        self._rooms = tuple(plan.room for plan in plans)
+        self._call_ids = tuple(plan.call_id for plan in plans)
+        self._clock = clock
+        self._sink = sink
+        self._exits = ExitStack()
+        # A proxy of the environment is no way to our own loopback.
+        http = self._exits.enter_context(httpx.Client(trust_env=not target.is_embedded))
+        urls = {Source.AGENT_EXPORTER: target.agent_metrics_url, Source.SFU_EXPORTER: target.sfu_metrics_url}
+        self._exporters = tuple(
+            Exporter(source, url, clock=clock, client=http) for source, url in urls.items() if url and source not in target.blind
+        )
+        is_blind = Source.PROMETHEUS in target.blind and Source.RULES in target.blind
+        self._prometheus = Prometheus(target.prometheus_url, clock=clock, client=http) if target.prometheus_url and not is_blind else None
+        self._rows: Rows | None = None
+        if target.supabase_url and target.supabase_key and Source.ROWS not in target.blind:
+            self._rows = self._exits.enter_context(Rows(target.supabase_url, target.supabase_key, clock=clock))
+        self._sfu: Sfu | None = None
+        if Source.SFU_API not in target.blind:
+            self._sfu = Sfu(target.livekit_url, target.livekit_api_key, target.livekit_api_secret, clock=clock)
+
+    def __enter__(self) -> Sources:
+        for name, reason in self._target.blind.items():
+            source = Source(name)
+            self._sink(source, (Gap(source=source, at=self._clock.now(), reason=reason, request="", is_blind=True),))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._exits.close()
+
+    def settings(self) -> Mapping[str, Any]:
+        """What the target's Prometheus says of itself."""
+        return self._prometheus.settings() if self._prometheus else {}
+
+    def recording(self) -> AbstractContextManager[None]:
+        """Polls the exporters until the block ends, after one look at the media server's rooms."""
+        self._look_at_rooms()
+        return exporter.record(self._exporters, self._sink)
+
+    def rest(self) -> Rest:
+        """Where the stack stands now."""
+        agent = next((each for each in self._exporters if each.source is Source.AGENT_EXPORTER), None)
+        changed_at = max((each.changed_at for each in self._exporters if each.changed_at is not None), default=None)
+        return Rest(
+            active_calls=agent.last_value("voice_agent_active_calls") if agent else None,
+            is_quiet=changed_at is None or self._clock.now() - changed_at > _QUIET_S * 1e9,
+            open_rows=self._rows.open_calls(self._call_ids) if self._rows else None,
+            rooms=next((item.value for item in self._rooms_now() if isinstance(item, Sample) and item.name == "rooms"), None),
+        )
+
+    def wait_scraped(self, since: UnixNs, *, timeout_s: float, pause: Callable[[float], None] = time.sleep) -> bool:
+        """Whether Prometheus tried every target after ``since`` before the time was up."""
+        until = time.monotonic() + timeout_s
+        while self._prometheus is not None and not self._prometheus.has_tried_all(since):
+            if time.monotonic() > until:
+                return False
+            pause(0.25)
+        return True
+
+    def read(self, since: UnixNs) -> UnixNs:
+        """Reads the window from ``since`` until now of every source that keeps a history. Returns the window's end."""
+        until = self._clock.now()
+        if self._prometheus:
+            items = self._prometheus.read(since, until)
+            for source in (Source.PROMETHEUS, Source.RULES):
+                if source not in self._target.blind:
+                    self._sink(source, tuple(item for item in items if item.source is source))
+        if self._rows:
+            self._sink(Source.ROWS, self._rows.read(self._call_ids))
+        self._look_at_rooms()
+        return self._clock.now()
+
+    def _look_at_rooms(self) -> None:
+        if found := self._rooms_now():
+            self._sink(Source.SFU_API, found)
+
+    def _rooms_now(self) -> tuple[Any, ...]:
+        return self._sfu.read(self._rooms) if self._sfu else ()

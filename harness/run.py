@@ -1,0 +1,311 @@
+"""THE MAIN PATH, read this first: ``run`` is one run from top to bottom; each stage reads and writes files of the run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import harness
+from harness import rundir, target
+from harness.caller.prompts import PROMPTS
+from harness.check import check, undecidable
+from harness.clock import Clock
+from harness.collect import truth
+from harness.collect.sources import Rest, Sources
+from harness.errors import EnvironmentFault, UsageError
+from harness.load import schedule
+from harness.load.launch import place_calls
+from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, value
+from harness.rundir import RunDir
+from harness.sound import ogg_opus
+
+if TYPE_CHECKING:
+    from harness.stack.breakage import Defect
+    from harness.stack.supervise import Death
+
+Progress = Callable[[str], None]
+
+_SPEECH_S = 15.0
+"""Longest prompt or reply that a turn may take, for the limit on the load."""
+
+
+@value
+class Order:
+    """What a person asked for."""
+
+    scenario: Scenario
+    target: Target | None
+    """None: the embedded stack."""
+    defect: Defect | None
+    """Seeded on purpose; embedded stack only."""
+    calibration: Calibration | None
+    home: Path
+    """Cache of the embedded stack's binaries."""
+    runs: Path
+    environ: Mapping[str, str]
+    argv: tuple[str, ...]
+
+
+@value
+class Finished:
+    """A run that was judged."""
+
+    path: Path
+    evidence: Evidence
+    findings: Findings
+
+    @property
+    def name(self) -> str:
+        """How a person names the run on the command line."""
+        return self.path.name if self.path.parent == rundir.RUNS else str(self.path)
+
+    @property
+    def exit_code(self) -> int:
+        """0 every required claim passed and nothing failed, 1 something failed, 3 undecided. A run that was cut short cannot pass."""
+        match self.findings.status:
+            case Status.FAIL:
+                return 1
+            case Status.PASS if self.evidence.info.interrupted is None:
+                return 0
+            case _:
+                return 3
+
+
+class Stack(Protocol):
+    """A stack under test: our embedded one, or somebody's."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def parts(self) -> tuple[Part, ...]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def digests(self) -> Mapping[str, str]: ...
+    def deaths(self) -> tuple[Death, ...]: ...
+    def usage(self) -> tuple[Part, ...]: ...
+
+
+def run(order: Order, *, progress: Progress) -> Finished:
+    """Places the calls of the scenario, reads what the stack says of them, judges it and writes the reports.
+
+    Raises UsageError, EnvironmentFault or StackError before the first call. After it, whatever is lost is a Gap, and Ctrl-C ends the run
+    early: what was measured is kept and judged, the stack is torn down.
+    """
+    clock = Clock.start()
+    _refuse_undecidable(order)
+    if order.target is not None:
+        target.reach(order.target)
+    run_dir = RunDir.create(order.runs)
+    progress(f"run {run_dir.run_id} in {run_dir.path}")
+    with _stack(order, run_dir, progress) as stack:
+        plans = schedule.plans(order.scenario, prefix=f"vp-{run_dir.run_id}-{clock.now() // 1_000_000_000:x}")
+        run_dir.write_plans(plans)
+        if order.calibration is not None:
+            run_dir.write_calibration(order.calibration)
+        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe) as sources:
+            info = _begin(order, run_dir, stack, sources, clock)
+            try:
+                with sources.recording():
+                    info = _place(order, run_dir, stack, info, plans, clock, progress)
+                    _drain(stack, sources, info, clock, progress)
+                progress("reading samples, rows and rooms")
+                info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
+            except KeyboardInterrupt:
+                progress("interrupted again: judging what is there")
+                info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
+            run_dir.write_info(dataclasses.replace(info, parts=stack.usage()))
+    return report(judge(run_dir.path))
+
+
+def judge(path: Path) -> Finished:
+    """Judges the run in ``path``, offline, and writes ``verdicts.json``: the same bytes for the same run."""
+    evidence = rundir.read_evidence(path)
+    findings = check(evidence)
+    RunDir(path).write_findings(findings)
+    return Finished(path=path, evidence=evidence, findings=findings)
+
+
+def report(finished: Finished) -> Finished:
+    """Writes ``report.html``, ``junit.xml`` and ``summary.md``."""
+    from reports import html, junit, markdown  # they bring a plot library: a second that judging need not wait for
+
+    run_dir, evidence, findings = RunDir(finished.path), finished.evidence, finished.findings
+    run_dir.write_text("report.html", html.page(evidence, findings, _sounds(finished), run=finished.name))
+    run_dir.write_text("junit.xml", junit.xml(evidence, findings))
+    run_dir.write_text("summary.md", markdown.summary(evidence, findings, run=finished.name))
+    return finished
+
+
+def _refuse_undecidable(order: Order) -> None:
+    blind = order.target.blind if order.target else {}
+    if reasons := undecidable(order.scenario, blind):
+        msg = f"{order.scenario.path}: this plan cannot decide what it requires:" + "".join(f"\n  {reason}" for reason in reasons)
+        raise UsageError(msg)
+
+
+@contextmanager
+def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]:
+    if order.target is not None:
+        yield _Given(target=order.target)
+        return
+    from harness.stack import embedded  # needs the extra that a team with its own stack has not installed
+
+    with embedded.up(home=order.home, logs=run_dir.logs, progress=progress, defect=order.defect) as stack:
+        target.reach(stack.target)
+        yield stack
+
+
+@value
+class _Given:
+    """Somebody's stack: we know where it is and nothing of its processes."""
+
+    target: Target
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return ()
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        return {}
+
+    def deaths(self) -> tuple[Death, ...]:
+        return ()
+
+    def usage(self) -> tuple[Part, ...]:
+        return ()
+
+
+def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock: Clock) -> RunInfo:
+    """``run.json`` as far as it is known before the load, on disk: a run that dies now can still be checked."""
+    info = RunInfo(
+        run_id=run_dir.run_id,
+        scenario=order.scenario,
+        target=stack.target.name,
+        argv=order.argv,
+        harness_version=harness.__version__,
+        started_at=clock.now(),
+        parts=stack.parts,
+        digests={**_digests(order.scenario), **stack.digests},
+        settings={**sources.settings(), **stack.settings},
+        defect=order.defect.name if order.defect else None,
+    )
+    run_dir.write_info(info)
+    return info
+
+
+def _place(
+    order: Order, run_dir: RunDir, stack: Stack, info: RunInfo, plans: tuple[CallPlan, ...], clock: Clock, progress: Progress
+) -> RunInfo:
+    """The load: every plan is placed when it is due, and every call ends."""
+    watch = _Watch(run_dir, stack, plans, progress)
+    env = {
+        **order.environ,
+        "LIVEKIT_URL": stack.target.livekit_url,
+        "LIVEKIT_API_KEY": stack.target.livekit_api_key,
+        "LIVEKIT_API_SECRET": stack.target.livekit_api_secret,
+    }
+    started_at = clock.now()
+    with truth.exposed(lambda: rundir.read_records(run_dir.path, plans)) as url:
+        progress(f"placing {len(plans)} calls; our own truth meanwhile: {url}")
+        try:
+            early = place_calls(run_dir.path, env=env, limit_s=_load_limit_s(plans), tick=watch.look)
+        except EnvironmentFault as fault:
+            if not any(run_dir.events.glob("*.jsonl")):
+                raise
+            early = str(fault)
+    watch.look()
+    if early:
+        progress(f"the load ended early: {early}")
+    return dataclasses.replace(
+        info, load_started_at=started_at, load_ended_at=clock.now(), interrupted=early or watch.fatal, note=watch.note
+    )
+
+
+class _Watch:
+    """Looks at the calls and at the stack while the load runs, and says what changed."""
+
+    def __init__(self, run_dir: RunDir, stack: Stack, plans: tuple[CallPlan, ...], progress: Progress) -> None:
+        self.fatal: str | None = None
+        """The death without which no later claim can be decided. None: no such death."""
+        self.note: str | None = None
+        self._run_dir = run_dir
+        self._stack = stack
+        self._plans = plans
+        self._progress = progress
+        self._said = ""
+        self._deaths = 0
+
+    def look(self) -> None:
+        records = rundir.read_records(self._run_dir.path, self._plans)
+        ended = sum(record.left_at is not None for record in records)
+        heard = sum(turn.first_word_at is not None for record in records for turn in record.turns)
+        placed = sum(record.placed_at is not None for record in records)
+        said = f"calls: {placed} placed, {sum(record.is_answered for record in records)} answered, {ended} ended; {heard} replies heard"
+        if said != self._said:
+            self._progress(said)
+            self._said = said
+        for death in self._stack.deaths()[self._deaths :]:
+            self._deaths += 1
+            self._progress(death.sentence)
+            self.note = f"{self.note}\n{death.sentence}" if self.note else death.sentence
+            if death.name == "livekit":
+                self.fatal = "the media server died while calls were in progress"
+
+
+def _drain(stack: Stack, sources: Sources, info: RunInfo, clock: Clock, progress: Progress) -> None:
+    """Waits until the stack has said its last word about our calls, or says nothing new any more."""
+    patience_s = 8.0 if stack.target.is_embedded else 25.0  # a stock SFU closes a room 20 s after the last leave
+    progress("waiting until counters are quiet and rows are settled")
+    before: Rest | None = None
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        rest = sources.rest()
+        if rest.is_reached:
+            break
+        if rest != before:
+            before, until = rest, time.monotonic() + patience_s
+        time.sleep(0.25)
+    scrape_s = float(info.settings.get("scrape_interval_s", 15.0))
+    evaluation_s = float(info.settings.get("evaluation_interval_s", scrape_s))
+    if sources.wait_scraped(clock.now(), timeout_s=3 * scrape_s + 1):
+        # The rules see the last scrape at their next evaluation.
+        time.sleep(evaluation_s + 0.1)
+
+
+def _window_start(info: RunInfo) -> UnixNs:
+    """Two scrapes before the run: a counter's value before the first call."""
+    return UnixNs(info.started_at - round(2e9 * float(info.settings.get("scrape_interval_s", 15.0))))
+
+
+def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:
+    """When the last call must have ended even if every reply takes as long as it may."""
+    return max(plan.due_s + (len(plan.turns) + 1) * (2 * _SPEECH_S + plan.answer_timeout_s) for plan in plans) + 60.0
+
+
+def _digests(scenario: Scenario) -> dict[str, str]:
+    paths = {"scenario": Path(scenario.path), "prompts": PROMPTS / "prompts.yaml"}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in paths.items()}
+
+
+def _sounds(finished: Finished) -> dict[str, bytes]:
+    """Both sides of each recorded call, compressed. A recording that is missing or torn has no sound."""
+    sounds = {}
+    for record in finished.evidence.records:
+        if record.audio is None:
+            continue
+        try:
+            sounds[record.audio] = ogg_opus(finished.path / record.audio)
+        except ValueError:
+            continue
+    return sounds
