@@ -18,6 +18,8 @@ GO_AT_LEAST = "1.26.0"
 SERVERS_DIR = Path(__file__).parent / "servers"
 _PROMETHEUS_VERSION = "github.com/prometheus/common/version.Version"
 _CACHES = "go-caches"
+_PROGRESS = re.compile(r"go: downloading .*|[\w./~-]+")
+"""A fetched module, or a package that ``go build -v`` has compiled."""
 
 
 @value
@@ -120,6 +122,7 @@ def _build(shop: Workshop, server: GoServer, into: Path) -> None:
             cwd=SERVERS_DIR / server.module,
             changes=changes,
             stage=_stage,
+            noise=_PROGRESS,
         )  # fmt: skip
 
 

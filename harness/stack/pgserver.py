@@ -35,7 +35,7 @@ def bin_dir(shop: Workshop, *, is_root: bool | None = None) -> Path:
     if not (os.geteuid() == 0 if is_root is None else is_root) or is_reachable(own / "postgres"):
         return own
     packages = own.parents[2]
-    home = shop.home if is_reachable(_made(shop.home)) else _everybody(_EVERYBODY)
+    home = shop.home if is_reachable(_made(shop.home)) else for_everybody(_EVERYBODY)
     directory, _ = cache.keep(
         replace(shop, home=home), "postgres", VERSION, str(_BIN / "postgres"), lambda into: _copy(shop, packages, into)
     )
@@ -60,7 +60,7 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-def _everybody(base: Path) -> Path:
+def for_everybody(base: Path) -> Path:
     """A directory of ours below ``base`` that everybody may enter and nobody else can have prepared."""
     directory = base / f"voxproof-{os.geteuid()}"
     directory.mkdir(mode=0o755, exist_ok=True)

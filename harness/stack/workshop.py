@@ -54,24 +54,18 @@ class Workshop:
         cwd: Path,
         changes: Mapping[str, str | None] | None = None,
         stage: Callable[[str], str] = _nothing,
+        noise: re.Pattern[str] | None = None,
     ) -> None:
         """Runs a maker to its end and tells how long it takes.
 
         changes: environment variables to set, or with None to unset. stage: what it is at, in a word, from what it printed so far.
+        noise: lines that say nothing about a failure.
         Raises EnvironmentFault with its last lines if it fails.
         """
         environ = {**self.environ, **(changes or {})}
         begun = time.monotonic()
         with tempfile.TemporaryFile() as said:
-            child = subprocess.Popen(
-                [str(arg) for arg in argv],
-                cwd=cwd,
-                env={name: text for name, text in environ.items() if text is not None},
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # the whole group ends with us, a compiler's children included
-            )
+            child = _started(argv, doing, cwd, {name: text for name, text in environ.items() if text is not None}, said.fileno())
             try:
                 tell_at = begun + TELL_EVERY_S
                 while True:
@@ -86,7 +80,7 @@ class Workshop:
             finally:
                 _end(child)
             if child.returncode:
-                last = "\n".join(f"    {line}" for line in last_lines(_text(said.fileno())))
+                last = "\n".join(f"    {line}" for line in last_lines(_text(said.fileno()), noise))
                 msg = f"{doing} failed ({Path(argv[0]).name} ended with {child.returncode}); its last lines:\n{last}"
                 raise EnvironmentFault(msg)
         self.progress(f"{doing}: done in {time.monotonic() - begun:.0f} s")
@@ -119,14 +113,27 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def last_lines(said: str) -> tuple[str, ...]:
-    """The end of what a maker printed, without the packages that ``go build -v`` names and the modules it fetches."""
-    telling = [
-        line
-        for line in said.splitlines()
-        if line.strip() and not line.startswith("go: downloading") and not re.fullmatch(r"[\w./~-]+", line)
-    ]
+def last_lines(said: str, noise: re.Pattern[str] | None = None) -> tuple[str, ...]:
+    """The end of what a maker printed, without empty lines and those that are ``noise`` from end to end."""
+    telling = [line for line in said.splitlines() if line.strip() and not (noise and noise.fullmatch(line))]
     return tuple(telling[-_LAST_LINES:])
+
+
+def _started(argv: Sequence[str | Path], doing: str, cwd: Path, environ: Mapping[str, str], output: int) -> subprocess.Popen[bytes]:
+    cwd.mkdir(parents=True, exist_ok=True)
+    try:
+        return subprocess.Popen(
+            [str(arg) for arg in argv],
+            cwd=cwd,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # the whole group ends with us, a compiler's children included
+        )
+    except OSError as exc:
+        msg = f"{doing}: cannot start {argv[0]}: {exc.strerror}"
+        raise EnvironmentFault(msg) from exc
 
 
 def _text(descriptor: int) -> str:
