@@ -27,8 +27,9 @@ _STAMP = struct.Struct("qq")
 _FFI = FFI()
 _FFI.cdef("""
 struct iovec { void *base; size_t length; };
-struct mmsghdr { void *name; unsigned name_length; struct iovec *vector; size_t vector_length;
-                 void *control; size_t control_length; int flags; unsigned length; };
+struct msghdr { void *name; unsigned name_length; struct iovec *vector; size_t vector_length;
+                void *control; size_t control_length; int flags; };
+struct mmsghdr { struct msghdr head; unsigned length; };
 int recvmmsg(int, struct mmsghdr *, unsigned, int, void *);
 """)
 
@@ -49,10 +50,10 @@ class Batch:
         for index in range(_BATCH):
             self._vectors[index].base = datagrams + index * _DATAGRAM
             self._vectors[index].length = _DATAGRAM
-            self._messages[index].vector = self._vectors + index
-            self._messages[index].vector_length = 1
-            self._messages[index].control = controls + index * _CONTROL
-            self._messages[index].control_length = _CONTROL
+            self._messages[index].head.vector = self._vectors + index
+            self._messages[index].head.vector_length = 1
+            self._messages[index].head.control = controls + index * _CONTROL
+            self._messages[index].head.control_length = _CONTROL
         self._view = memoryview(self._datagrams)
         raw = memoryview(_FFI.buffer(self._messages))
         self._lengths, self._control_lengths = raw.cast("I"), raw.cast("Q")
