@@ -84,7 +84,7 @@ def _ruler(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list
 
 
 def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[str]:
-    agent, slo = agent_line(evidence, findings), slo_words(evidence, findings)
+    agent, slo = agent_line(findings), slo_words(findings)
     gap = " " * max(2, width - len("AGENT  ") - len(agent) - len(slo))
     light = ledger.light_status(evidence, findings, Light.AGENT)
     lines = [f"{pen.paint('bold', 'AGENT')}  {agent}{gap}{pen.paint(_style(light), slo) if slo != 'slo: none set' else slo}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from harness.model import Light, Status, UnixNs, Verdict
+from harness.model import Status, UnixNs, Verdict
 
 QUANTITIES = {
     "calls": "calls",
@@ -35,21 +35,6 @@ def word(verdict: Verdict) -> str:
             return "undecided"
         case Status.PASS:
             return "faithful" if verdict.is_faithful else "ok"
-
-
-def light_word(light: Light, status: Status) -> str:
-    """What one light shows, in a word that stands for itself."""
-    match light, status:
-        case _, Status.INCONCLUSIVE:
-            return "undecided"
-        case Light.AGENT, Status.PASS:
-            return "keeps its limits"
-        case Light.AGENT, Status.FAIL:
-            return "breaks its limits"
-        case Light.MONITORING, Status.PASS:
-            return "tells the truth"
-        case _:
-            return "does not tell the truth"
 
 
 def seconds(value: float | None, missing: str = "-") -> str:

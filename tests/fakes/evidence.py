@@ -237,7 +237,14 @@ def info(**changes: Any) -> RunInfo:
             Part(name="agents", version="1.8.9", origin="package", location="agent.py", started_s=5.8, rss_mib=412.0, cpu_s=14.6),
         ),
         digests={"deploy/monitoring/rules/recording.yml": "9f2c" * 16, "scenarios/smoke.yaml": "41d8" * 16},
-        settings={"scrape_interval_s": 1.0, "evaluation_interval_s": 1.0, "time_scale": 15.0},
+        settings={
+            "scrape_interval_s": 1.0,
+            "evaluation_interval_s": 1.0,
+            "lookback_s": 20.0,
+            "time_scale": 15.0,
+            "changes": ["global.scrape_interval: 15s -> 1s", "every duration in rules/: as written -> divided by 15"],
+            "postgres": "throw-away data: fsync off",
+        },
     )
     return replace(base, **changes)
 
