@@ -48,9 +48,9 @@ def test_a_hard_onset_is_found_to_the_sample(lead: int, tail: int) -> None:
 
 
 @pytest.mark.parametrize("noise", [3, 30])
-@pytest.mark.parametrize(("rise_s", "late_ms"), [(0.0, 0.1), (0.01, 9), (0.03, 9), (0.1, 17)])
+@pytest.mark.parametrize(("rise_s", "late_ms"), [(0.0, 0.1), (0.01, 9), (0.03, 9), (0.1, 25)])
 def test_a_soft_onset_is_found_where_it_leaves_the_noise(noise: float, rise_s: float, late_ms: float) -> None:
-    """A rise of 100 ms over a room at -60 dBFS is found within 17 ms, a shorter one by the next glottal pulse; never before it began."""
+    """A rise of 100 ms over a room at -60 dBFS is found within 25 ms, a shorter one by the next glottal pulse; never before it began."""
     found = onset(recording(24_000, vowel(24_000, rise_s), noise=noise), RATE_HZ)
 
     assert found is not None
