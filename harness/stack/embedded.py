@@ -15,11 +15,11 @@ import harness
 from harness.clock import Clock
 from harness.errors import StackError
 from harness.model import Part, Target
-from harness.stack import agent, breakage, database, livekit, ports, prometheus, supabase
+from harness.stack import agent, breakage, database, livekit, ports, processes, prometheus, supabase
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained, obtain
-from harness.stack.supervise import Death, Supervisor, usage
+from harness.stack.supervise import Death, Supervisor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MONITORING = REPOSITORY / "deploy" / "monitoring"
@@ -58,7 +58,7 @@ class RunningStack:
 
     def usage(self) -> tuple[Part, ...]:
         """The parts with their memory (shared pages counted once) and CPU time so far."""
-        by_name = {child.name: usage(child.pid) for child in self._supervisor.children}
+        by_name = {child.name: processes.usage(child.pid) for child in self._supervisor.children}
         return tuple(
             replace(part, rss_mib=by_name[part.name][0], cpu_s=by_name[part.name][1]) if part.name in by_name else part
             for part in self.parts

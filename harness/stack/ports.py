@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import EnvironmentFault
 from harness.model import value
+from harness.stack import processes
 
 LOOPBACK = "127.0.0.1"
 _LISTEN = "0A"
@@ -53,9 +53,9 @@ def holder(port: int) -> Holder | None:
     inodes = _inodes(port)
     if not inodes:
         return None
-    for pid in _pids():
-        if inodes & _sockets(pid):
-            return Holder(pid=pid, command=command(pid))
+    for pid in processes.pids():
+        if inodes & processes.sockets(pid):
+            return Holder(pid=pid, command=processes.command(pid))
     return None
 
 
@@ -64,16 +64,7 @@ def listens(pids: frozenset[int], port: int) -> bool:
     if not Path("/proc/net/tcp").exists():
         return True
     inodes = _inodes(port)
-    return any(inodes & _sockets(pid) for pid in pids)
-
-
-def command(pid: int) -> str:
-    """The command line of a process, at most 80 characters."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return "?"
-    return words if len(words) <= 80 else words[:77] + "..."
+    return any(inodes & processes.sockets(pid) for pid in pids)
 
 
 def _any_free(*, without: frozenset[int]) -> int:
@@ -119,19 +110,3 @@ def _inodes(port: int) -> frozenset[str]:
             if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
                 found.add(fields[9])
     return frozenset(found)
-
-
-def _sockets(pid: int) -> frozenset[str]:
-    found = set()
-    try:
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            link = os.readlink(entry.path)  # noqa: PTH115 - not a path of the file system
-            if link.startswith("socket:["):
-                found.add(link[8:-1])
-    except OSError:
-        pass
-    return frozenset(found)
-
-
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())

@@ -20,7 +20,7 @@ from types import TracebackType
 from harness.clock import Clock
 from harness.errors import EnvironmentFault, StackError
 from harness.model import UnixNs, value
-from harness.stack import guard, ports
+from harness.stack import guard, ports, processes
 
 _POLL_S = 0.02
 _LAST_LINES = 8
@@ -181,7 +181,7 @@ class Supervisor:
             has_answered = answers()
             if not child.is_alive():
                 raise self._unready(child, port)
-            if has_answered and (port is None or ports.listens(frozenset(tree(child.pid)), port)):
+            if has_answered and (port is None or ports.listens(frozenset(processes.tree(child.pid)), port)):
                 child.ready_s = self.elapsed_s
                 return
             if time.monotonic() > until:
@@ -280,46 +280,6 @@ def tail(path: Path, lines: int) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(line[:300] for line in text.splitlines()[-lines:])
-
-
-def usage(pid: int) -> tuple[float | None, float | None]:
-    """Memory in MiB and CPU seconds of a process and its descendants. None where the system does not tell.
-
-    Memory is the proportional set size: pages that processes share are counted once, not once each.
-    """
-    memory_kib, ticks = 0, 0
-    for each in tree(pid):
-        try:
-            for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    memory_kib += int(line.split()[1])
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            # user and system time, and those of children it has waited for.
-            ticks += sum(int(field) for field in fields[11:15])
-        except OSError:
-            if each == pid:
-                return None, None
-    return memory_kib / 1024, ticks / os.sysconf("SC_CLK_TCK")
-
-
-def tree(pid: int) -> list[int]:
-    """The process and its descendants. Only itself where the system does not tell."""
-    parents: dict[int, list[int]] = {}
-    try:
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            try:
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents.setdefault(int(fields[1]), []).append(int(entry.name))
-    except OSError:
-        pass
-    found = [pid]
-    for each in found:
-        found.extend(parents.get(each, ()))
-    return found
 
 
 def _stop(child: Child) -> None:
