@@ -109,6 +109,8 @@ def _build(shop: Workshop, server: GoServer, into: Path) -> None:
     names = " and ".join(server.packages)
     # go names several binaries after their packages; a single one may have any name.
     output = into / next(iter(server.packages)) if len(server.packages) == 1 else into
+    scratch = into / "scratch"  # in the partial part, so that an interrupted compiler leaves nothing elsewhere either
+    scratch.mkdir()
     with _environment(shop, go) as changes:
         shop.run(
             [
@@ -120,10 +122,11 @@ def _build(shop: Workshop, server: GoServer, into: Path) -> None:
             ],
             doing=f"building {names} {server.version}",
             cwd=SERVERS_DIR / server.module,
-            changes=changes,
+            changes={**changes, "GOTMPDIR": str(scratch)},
             stage=_stage,
             noise=_PROGRESS,
         )  # fmt: skip
+    shutil.rmtree(scratch)
 
 
 def _stage(said: str) -> str:
