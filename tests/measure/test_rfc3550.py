@@ -94,6 +94,12 @@ def test_jitter_is_the_rfcs_filter() -> None:
     assert received(range(41), late_ns=[n % 2 * 10_000_000 for n in range(41)]).jitter == pytest.approx(expected)
 
 
+@given(st.integers(0, 0xFFFF), st.integers(1, 200))
+def test_extended_numbers_begin_in_the_first_cycle(first: int, sent: int) -> None:
+    """A peer knows how often its own numbers wrapped, and drops a report that counts one cycle more."""
+    assert received(range(sent), first).highest_sequence == first + sent - 1
+
+
 def test_nothing_is_known_before_the_first_packet() -> None:
     """None, not zeros."""
     assert Receiver(48_000).reception() is None
