@@ -53,7 +53,8 @@ def gateway(*, postgrest_url: str, keys: tuple[str, ...], transport: httpx.Async
 
     keys: the project's API keys; a request must bring one of them as ``apikey``, as header or parameter.
     """
-    client = httpx.AsyncClient(base_url=postgrest_url, timeout=_TIMEOUT_S, transport=transport, trust_env=False)
+    upstream = httpx.URL(postgrest_url)
+    client = httpx.AsyncClient(timeout=_TIMEOUT_S, transport=transport, trust_env=False)
 
     async def rest(request: Request) -> Response:
         apikey = request.headers.get("apikey") or request.query_params.get("apikey")
@@ -65,8 +66,7 @@ def gateway(*, postgrest_url: str, keys: tuple[str, ...], transport: httpx.Async
         try:
             answer = await client.request(
                 request.method,
-                request.url.path.removeprefix("/rest/v1") or "/",
-                params=[pair for pair in request.query_params.multi_items() if pair[0] != "apikey"],
+                upstream.copy_with(raw_path=_target(request)),
                 headers=headers,
                 content=await request.body(),
             )
@@ -76,7 +76,7 @@ def gateway(*, postgrest_url: str, keys: tuple[str, ...], transport: httpx.Async
 
     async def health(_: Request) -> Response:
         try:
-            answer = await client.get("/", headers={"accept": "application/openapi+json"})
+            answer = await client.get(upstream, headers={"accept": "application/openapi+json"})
         except httpx.HTTPError as exc:
             return _said(503, f"PostgREST at {postgrest_url} did not answer: {type(exc).__name__}")
         status = 200 if answer.status_code < 500 else 503
@@ -97,6 +97,13 @@ def gateway(*, postgrest_url: str, keys: tuple[str, ...], transport: httpx.Async
         Route("/realtime/v1/{path:path}", not_yet, methods=_METHODS),
     ]
     return Starlette(routes=routes, lifespan=lifespan)
+
+
+def _target(request: Request) -> bytes:
+    """Path and query for PostgREST, byte for byte as they came but for the key."""
+    path = request.scope["raw_path"].partition(b"?")[0].removeprefix(b"/rest/v1") or b"/"
+    query = b"&".join(part for part in request.scope["query_string"].split(b"&") if part and not part.startswith(b"apikey="))
+    return bytes(path + b"?" + query) if query else bytes(path)
 
 
 def _refusal(apikey: str | None, keys: tuple[str, ...]) -> Response | None:
