@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 
 import httpx
+from google.protobuf.message import DecodeError
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
@@ -102,6 +103,8 @@ class Line:
                     await self._obey(effect)
         except ConnectionClosed as exc:
             return f"the signalling connection broke: {exc}"
+        except DecodeError as exc:
+            return f"the media server sent what is no signalling frame: {exc}"
         return "the media server closed the signalling connection"
 
     async def _obey(self, effect: signaling.Command | signaling.Event) -> None:

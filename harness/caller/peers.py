@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCPeerConnection, RTCRtpSender, RTCRtpTransceiver, RTCSessionDescription
 from aiortc.sdp import candidate_from_sdp
 
 from harness.caller import aiortc_adapter
@@ -23,9 +23,9 @@ class Peers:
         self._down = down
         self._is_up = False
         self._publisher = self._open("publisher")
-        self._sender = self._publisher.addTransceiver("audio", direction="sendonly")
+        self._sender = self._add_section("sendonly")
         if mode is PeerMode.SINGLE:
-            self._publisher.addTransceiver("audio", direction="recvonly")
+            self._add_section("recvonly")  # a spare one spares a round trip when the agent's track comes
         self._subscriber: RTCPeerConnection | None = None
 
     @property
@@ -40,7 +40,7 @@ class Peers:
             for transceiver in self._publisher.getTransceivers()
         )
         for _ in range(free_sections - unused):
-            self._publisher.addTransceiver("audio", direction="recvonly")
+            self._add_section("recvonly")
         await self._publisher.setLocalDescription(await self._publisher.createOffer())
         return self._publisher.localDescription.sdp
 
@@ -78,6 +78,12 @@ class Peers:
         """Closes every connection."""
         self._is_up = True
         await asyncio.gather(*(peer.close() for peer in (self._publisher, self._subscriber) if peer is not None))
+
+    def _add_section(self, direction: str) -> RTCRtpTransceiver:
+        section = self._publisher.addTransceiver("audio", direction=direction)
+        codecs = RTCRtpSender.getCapabilities("audio").codecs
+        section.setCodecPreferences([codec for codec in codecs if codec.mimeType.lower() == "audio/opus"])
+        return section
 
     def _open(self, name: str) -> RTCPeerConnection:
         peer = aiortc_adapter.peer_connection()
