@@ -138,13 +138,13 @@ def rest_rule(parameters: Mapping[str, Any]) -> Rule:
     lost: set[str] = set()
     lock = threading.Lock()
 
-    def is_lost(row: Mapping[str, Any]) -> bool:
+    def is_lost(row: Mapping[str, Any], path: str) -> bool:
         if any(row.get(column) != text for column, text in swallow["where"].items()):
             return False
         if "nth" not in swallow:
             return True
         # A row that is sent again is the same row.
-        identity = json.dumps(row, sort_keys=True)
+        identity = path + json.dumps(row, sort_keys=True)
         with lock:
             if identity not in seen:
                 seen.add(identity)
@@ -157,7 +157,7 @@ def rest_rule(parameters: Mapping[str, Any]) -> Rule:
             return forward(request)
         body = json.loads(request.body)
         rows = body if isinstance(body, list) else [body]
-        kept = [row for row in rows if not is_lost(row)]
+        kept = [row for row in rows if not is_lost(row, request.path)]
         if len(kept) == len(rows):
             return forward(request)
         if kept:
