@@ -10,8 +10,8 @@ from reports.headline import agent_line, headline, slo_words
 from reports.words import milliseconds, offset, since, word
 
 COLUMNS = ("says", "may say", "would catch")
-_SHARES = {"hop": 26, "says": 11, "may say": 16, "would catch": 13}
-"""Narrowest useful widths; what a terminal has beyond their sum goes to the columns that are cut."""
+_SHARES = {"hop": 18, "says": 8, "may say": 10, "would catch": 11}
+"""Narrowest useful widths: a column is cut down to this before the table grows wider than the terminal."""
 _QUANTITY = 11
 _VERDICT = 9
 _SGR = {"FAIL": "1;31", "ok": "32", "faithful": "33", "undecided": "33", "blind": "2", "bold": "1", "dim": "2"}
@@ -120,7 +120,7 @@ def _widths(verdicts: tuple[Verdict, ...], width: int) -> dict[str, int]:
         "may say": max((len(one.may_say) for one in verdicts), default=0),
         "would catch": max((len(one.would_catch) for one in verdicts), default=0),
     }
-    widths = {name: max(_SHARES[name] if name == "hop" else len(name), needed[name]) for name in _SHARES}
+    widths = {name: max(26 if name == "hop" else len(name), needed[name]) for name in _SHARES}
     spare = width - _QUANTITY - 2 - _VERDICT - 2 * len(widths)
     while sum(widths.values()) > spare:
         over = {name: widths[name] - _SHARES[name] for name in widths}

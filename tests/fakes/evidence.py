@@ -122,8 +122,9 @@ def turn(
     )
 
 
-def record(planned: CallPlan, latencies_s: Sequence[float | None] = LATENCIES_S[0], **changes: Any) -> CallRecord:
+def record(planned: CallPlan | None = None, latencies_s: Sequence[float | None] = LATENCIES_S[0], **changes: Any) -> CallRecord:
     """One call as it happened: placed 8 s into the run, a greeting, then its turns one after another."""
+    planned = planned or plan()
     placed_s = 8.0 + 0.1 * planned.index
     begins_s = placed_s + 3.3
     turns = []
@@ -380,7 +381,7 @@ def lying() -> tuple[Evidence, Findings]:
                 would_catch="1 turn",
                 sentence="the agent reports no TTFW for turns that call a tool (6 observations, 9 turns heard)",
                 because=("9 turns were heard, none is void", "an honest agent observes once per user turn"),
-                effect="rule p95 0.98 s, callers heard 1.46 s",
+                effect="rule p95 0.96 s, callers heard 1.46 s",
                 evidence=("audio/call-1.wav#t=5.30", EXPORTER, "events/caller-1.jsonl"),
             ),
             "ttfw/samples": verdict(
@@ -395,7 +396,7 @@ def lying() -> tuple[Evidence, Findings]:
             "ttfw/rule": verdict(
                 "ttfw/rule",
                 hop="rule ttfw:p95",
-                says="0.98 s",
+                says="0.96 s",
                 may_say="(0.91, 1.14]",
                 would_catch="1 bucket",
                 is_faithful=True,

@@ -1,0 +1,231 @@
+"""``voxproof explain``: how one claim was judged, from what callers heard to the lines that were read, with the arithmetic between."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+from harness.errors import UsageError
+from harness.model import Evidence, Findings, Gap, Row, Sample, Source, UnixNs, Verdict, value
+from reports import ledger
+from reports.distribution import growth
+from reports.words import offset, plural, seconds, since, word
+
+SERIES = {
+    "ttfw": ("voice_agent_ttfw_seconds", "voice_agent:ttfw_seconds"),
+    "turns": ("voice_agent_turns_total",),
+    "tools": ("voice_agent_tool_calls_total",),
+    "sfu": ("livekit_",),
+}
+"""How the names of a quantity's series begin."""
+TABLES = {"calls": "calls", "turns": "transcripts", "tools": "tool_executions"}
+"""Where a quantity's rows are."""
+_COLUMNS = {
+    "calls": ("call_id", "status", "start_time", "end_time", "duration_seconds"),
+    "transcripts": ("call_id", "role", "timestamp", "content"),
+    "tool_executions": ("call_id", "tool_name", "success", "latency_ms", "executed_at"),
+}
+_SOURCES = {
+    "exporter": (Source.AGENT_EXPORTER,),
+    "samples": (Source.AGENT_EXPORTER, Source.PROMETHEUS),
+    "rule": (Source.PROMETHEUS, Source.RULES),
+    "rooms": (Source.SFU_EXPORTER, Source.SFU_API),
+    "participants": (Source.SFU_EXPORTER, Source.SFU_API),
+}
+"""What each hop is read from, after what the hop before it was read from; any other hop is read from rows."""
+_MOST_LINES = 40
+
+
+@value
+class Series:
+    """One series of one source over the run."""
+
+    source: Source
+    name: str
+    first: float
+    last: float
+    gained: float
+    samples: int
+
+
+def text(evidence: Evidence, findings: Findings, claim: str, *, run: str | None = None, width: int = 100) -> str:
+    """Samples, arithmetic and the requests that repeat them, ending in a newline.
+
+    Raises UsageError, naming the nearest claim, if this run judged no such claim.
+    """
+    verdict = _find(findings, claim)
+    named = ledger.Run.of(evidence, run)
+    lines = [f"{claim} · {word(verdict)} · {verdict.hop}"]
+    lines += textwrap.wrap(verdict.sentence, width, break_on_hyphens=False)
+    lines += ["", *_verdict(verdict, width), "", *_heard(evidence, claim), *_read(evidence, claim, width), *_again(verdict, claim, named)]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _find(findings: Findings, claim: str) -> Verdict:
+    by_claim = {verdict.claim: verdict for verdict in findings.verdicts}
+    if claim not in by_claim:
+        near = get_close_matches(claim, by_claim, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; it judged {', '.join(by_claim) or 'nothing'}"
+        msg = f"this run judged no claim '{claim}'{hint}"
+        raise UsageError(msg)
+    return by_claim[claim]
+
+
+def _verdict(verdict: Verdict, width: int) -> Iterable[str]:
+    told = [("says", verdict.says), ("may say", verdict.may_say), ("would catch", verdict.would_catch)]
+    told += [("because" if number == 0 else "", reason) for number, reason in enumerate(verdict.because)]
+    if verdict.effect is not None:
+        told.append(("effect", verdict.effect))
+    if verdict.blind is not None:
+        told.append(("blind", verdict.blind))
+    if verdict.alpha:
+        told.append(("by chance", f"an honest hop falls outside with probability {verdict.alpha:.1g}"))
+    for title, words in told:
+        yield from textwrap.wrap(f"{title:<13}{words}", width, subsequent_indent=" " * 13, break_on_hyphens=False) or [title]
+
+
+def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
+    """What the callers know of it: calls, or their turns."""
+    if claim.startswith("sfu/"):
+        return
+    yield "HEARD by the callers"
+    if claim.startswith(("calls/", "slo/answered")):
+        rows: list[tuple[str, ...]] = [("call", "call_id", "outcome", "placed at", "left at", "turns heard")]
+        for record in evidence.records:
+            heard = sum(turn.first_word_at is not None for turn in record.turns)
+            rows.append(
+                (
+                    f"call-{record.plan.index}",
+                    record.plan.call_id,
+                    record.outcome.value,
+                    _clock(evidence, record.placed_at),
+                    _clock(evidence, record.left_at),
+                    f"{heard}/{len(record.plan.turns)}",
+                )
+            )
+    else:
+        rows = [("call", "turn", "prompt", "tool", "speech ended", "first word", "TTFW")]
+        for record in evidence.records:
+            for turn in record.turns:
+                rows.append(
+                    (
+                        f"call-{record.plan.index}",
+                        str(turn.index),
+                        turn.prompt,
+                        turn.tool or "-",
+                        _clock(evidence, turn.user_speech_ended_at),
+                        _clock(evidence, turn.first_word_at),
+                        f"void: {turn.void}" if turn.void else seconds(turn.response_latency_s, missing="no reply"),
+                    )
+                )
+    yield from _columns(rows)
+    yield ""
+
+
+def _read(evidence: Evidence, claim: str, width: int) -> Iterable[str]:
+    first, _, hop = claim.partition("/")
+    sources = _SOURCES.get(hop, (Source.ROWS,))
+    if first in ("slo",) or claim == "calls/answered":
+        return
+    for source in sources:
+        if source is Source.ROWS:
+            yield from _rows(evidence, TABLES.get(first, first))
+        elif source is Source.RULES:
+            yield from _instants(evidence, source, SERIES.get(first, ()))
+        else:
+            yield from _series(evidence, source, SERIES.get(first, ()))
+        yield from _lost([gap for gap in evidence.gaps if gap.source is source], evidence, width)
+        yield f"  kept in observations/{source}.jsonl"
+        yield ""
+
+
+def _series(evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
+    """Growth of each counter from the start of the load to the end of reading; series that did not move are counted, not listed."""
+    start = evidence.info.load_started_at or evidence.info.started_at
+    by_name: dict[str, list[Sample]] = {}
+    for one in evidence.observations:
+        if isinstance(one, Sample) and one.source is source and one.name.startswith(tuple(prefixes)):
+            labels = ",".join(f'{key}="{label}"' for key, label in sorted(one.labels.items()))
+            by_name.setdefault(f"{one.name}{{{labels}}}" if labels else one.name, []).append(one)
+    found = [_one_series(source, name, samples, start) for name, samples in by_name.items()]
+    moved = [one for one in found if one.gained or one.first != one.last]
+    yield f"READ from {source}, growth since the load began"
+    rows = [("series", "before", "last", "growth", "samples")]
+    rows += [(one.name, f"{one.first:g}", f"{one.last:g}", f"{one.gained:g}", str(one.samples)) for one in moved[:_MOST_LINES]]
+    yield from _columns(rows) if moved else ["  no such series" if not found else "  nothing moved"]
+    if still := len(found) - len(moved):
+        yield f"  {still} series did not move"
+    if len(moved) > _MOST_LINES:
+        yield f"  {len(moved) - _MOST_LINES} more series moved"
+
+
+def _one_series(source: Source, name: str, samples: Sequence[Sample], start: UnixNs) -> Series:
+    ordered = sorted(samples, key=lambda one: one.at)
+    before = [one.value for one in ordered if one.at <= start]
+    return Series(
+        source=source,
+        name=name,
+        first=before[-1] if before else 0.0,
+        last=ordered[-1].value,
+        gained=growth(ordered, start),
+        samples=len(ordered),
+    )
+
+
+def _instants(evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
+    yield f"READ from {source}, the last samples of each rule"
+    by_name: dict[str, list[Sample]] = {}
+    for one in evidence.observations:
+        if isinstance(one, Sample) and one.source is source and one.name.startswith(tuple(prefixes)):
+            by_name.setdefault(one.name, []).append(one)
+    if not by_name:
+        yield "  no such series"
+        return
+    rows = [("rule", "at", "value")]
+    for name, samples in by_name.items():
+        for one in sorted(samples, key=lambda one: one.at)[-8:]:
+            rows.append((name, _clock(evidence, one.at), f"{one.value:g}"))
+    yield from _columns(rows)
+
+
+def _rows(evidence: Evidence, table: str) -> Iterable[str]:
+    rows = [row for row in evidence.observations if isinstance(row, Row) and row.table == table]
+    yield f"READ from table {table}: {plural(len(rows), 'row')}"
+    names = _COLUMNS.get(table) or tuple(dict.fromkeys(name for row in rows for name in row.columns))
+    if rows:
+        yield from _columns([names, *(tuple(_short(row.columns.get(name)) for name in names) for row in rows[:_MOST_LINES])])
+    if len(rows) > _MOST_LINES:
+        yield f"  {len(rows) - _MOST_LINES} more rows"
+
+
+def _lost(gaps: Sequence[Gap], evidence: Evidence, width: int) -> Iterable[str]:
+    for gap in gaps:
+        when = f"not read at {_clock(evidence, gap.at)}: {gap.reason} ({gap.request})"
+        yield from textwrap.wrap(when, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def _again(verdict: Verdict, claim: str, run: ledger.Run) -> Iterable[str]:
+    yield "AGAIN"
+    for moment in ledger.moments(verdict):
+        yield f"  hear     {run.folder}/{moment.path} at {offset(moment.at_s)}"
+    for request in ledger.requests(verdict):
+        is_address = ledger.is_address(request)
+        yield f"  {'request' if is_address else 'file':<9}{request if is_address else f'{run.folder}/{request}'}"
+    yield f"  check    voxproof check {run.name}"
+
+
+def _clock(evidence: Evidence, at: UnixNs | None) -> str:
+    """Seconds since the run started: one clock for everything that is printed."""
+    return "-" if at is None else f"{since(evidence.info.started_at, at):.3f}"
+
+
+def _short(entry: object) -> str:
+    words = "-" if entry is None else str(entry)
+    return words if len(words) <= 48 else words[:47] + "…"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
