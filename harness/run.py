@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
             except KeyboardInterrupt:
                 progress("interrupted again: judging what is there")
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
-            run_dir.write_info(dataclasses.replace(info, parts=stack.usage()))
+            run_dir.write_info(dataclasses.replace(info, parts=_placed(stack.usage(), order.home)))
     return report(judge(run_dir.path))
 
 
@@ -195,7 +196,7 @@ def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock:
         argv=order.argv,
         harness_version=harness.__version__,
         started_at=clock.now(),
-        parts=stack.parts,
+        parts=_placed(stack.parts, order.home),
         digests={**_digests(order.scenario), **stack.digests},
         settings={**sources.settings(), **stack.settings},
         defect=order.defect.name if order.defect else None,
@@ -291,6 +292,16 @@ def _window_start(info: RunInfo) -> UnixNs:
 def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:
     """When the last call must have ended even if every reply takes as long as it may."""
     return max(plan.due_s + (len(plan.turns) + 1) * (2 * _SPEECH_S + plan.answer_timeout_s) for plan in plans) + 60.0
+
+
+def _placed(parts: tuple[Part, ...], home: Path) -> tuple[Part, ...]:
+    """Where each part is, without the name of this machine's directories: runs are shown to others."""
+    roots = {home: "$VOXPROOF_HOME", Path(sys.prefix): "$VIRTUAL_ENV", Path(__file__).parents[1]: ".", Path.home(): "~"}
+    return tuple(dataclasses.replace(part, location=_below(Path(part.location), roots)) for part in parts)
+
+
+def _below(path: Path, roots: Mapping[Path, str]) -> str:
+    return next((str(Path(name) / path.relative_to(root)) for root, name in roots.items() if path.is_relative_to(root)), str(path))
 
 
 def _digests(scenario: Scenario) -> dict[str, str]:

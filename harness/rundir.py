@@ -194,7 +194,7 @@ def _read_json(path: Path, kind: Any) -> Any:
     except FileNotFoundError as exc:
         msg = f"{path.parent}: not a run directory: it has no {path.name}"
         raise UsageError(msg) from exc
-    except (OSError, ValueError, KeyError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as exc:
         msg = f"{path}: not a record: {exc}; wanted a JSON object with a schema number"
         raise UsageError(msg) from exc
     if schema > codec.SCHEMA:

@@ -37,6 +37,8 @@ class CallerProcess:
         self.log = log
         self.is_ready = threading.Event()
         """Set when it said so, and when it died."""
+        self.is_over = False
+        """It closed its output: it ended, or is about to."""
         self.calls = 0
         """In progress."""
         self._results: dict[str, CallResult] = {}
@@ -54,7 +56,7 @@ class CallerProcess:
             stdin = self._stdin()
             stdin.write(codec.line(plan))
             stdin.flush()
-        if not self._reader.is_alive():
+        if self.is_over:
             ended.set()
         ended.wait()
         return self._results.get(plan.call_id, CallResult(call_id=plan.call_id, outcome=CallOutcome.CUT, ttfw_s=()))
@@ -82,6 +84,7 @@ class CallerProcess:
         with self.process.stdout as stdout:
             for line in stdout:
                 self._take(line)
+        self.is_over = True
         self.is_ready.set()
         for ended in tuple(self._ended.values()):
             ended.set()
@@ -123,17 +126,17 @@ class CallerPool:
     def wait_ready(self, timeout_s: float) -> None:
         """Raises EnvironmentFault with the last log lines if a caller process is not ready in time."""
         for caller in self._callers:
-            if caller.is_ready.wait(timeout_s) and caller.process.poll() is None:
+            if caller.is_ready.wait(timeout_s) and not caller.is_over:
                 continue
-            state = "is not ready" if caller.process.poll() is None else f"ended with exit code {caller.process.poll()}"
+            state = f"ended with exit code {caller.process.returncode}" if caller.join(1.0) else f"is not ready after {timeout_s:g} s"
             said = "\n    ".join(caller.log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
-            msg = f"caller process {caller.log.stem} {state} after {timeout_s:g} s; its last lines:\n    {said}"
+            msg = f"caller process {caller.log.stem} {state}; its last lines:\n    {said}"
             raise EnvironmentFault(msg)
 
     def place(self, plan: CallPlan) -> CallResult:
         """Places the call now in the emptiest process; returns when it has ended."""
         with self._lock:
-            caller = min(self._callers, key=lambda caller: (caller.process.poll() is not None, caller.calls))
+            caller = min(self._callers, key=lambda caller: (caller.is_over, caller.calls))
             caller.calls += 1
         try:
             return caller.place(plan)
@@ -154,8 +157,9 @@ class CallerPool:
         alive = [caller for caller in self._callers if caller.process.poll() is None]
         for caller in alive:
             caller.process.send_signal(signal.SIGINT)
-        for caller in alive:
+        for caller in self._callers:
             caller.close()
+        for caller in alive:
             if not caller.join(grace_s):
                 caller.process.kill()
                 caller.join(grace_s)
