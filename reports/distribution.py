@@ -163,6 +163,7 @@ def _label(bounds: Sequence[float], number: int) -> str:
 
 
 def _last_rule(evidence: Evidence, name: str) -> float | None:
+    """The rule's last number; without turns in its window a rule says NaN, which is none."""
     said = [one for one in evidence.observations if isinstance(one, Sample) and one.source is Source.RULES and one.name == name]
-    number = max(said, key=lambda one: one.at).value if said else math.nan
-    return None if math.isnan(number) else number
+    numbers = [one for one in said if not math.isnan(one.value)]
+    return max(numbers, key=lambda one: one.at).value if numbers else None

@@ -42,6 +42,7 @@ def page(evidence: Evidence, findings: Findings, audio: Mapping[str, bytes] | No
     run: how a person names the run on the command line.
     """
     info, named = evidence.info, ledger.Run.of(evidence, run)
+    status = ledger.outcome(evidence, findings)
     wrong = ledger.failed(findings)
     unsure = tuple(one for one in ledger.undecided(findings) if ledger.is_required(evidence, one.claim))
     carded = {one.claim for one in (*wrong, *unsure)}
@@ -56,10 +57,10 @@ def page(evidence: Evidence, findings: Findings, audio: Mapping[str, bytes] | No
         size=size(evidence),
         started=instant(info.started_at),
         duration=duration(evidence),
-        status_word={Status.PASS: "ok", Status.FAIL: "FAIL", Status.INCONCLUSIVE: "undecided"}[findings.status],
-        icon_color=_ICON_COLORS[findings.status],
-        exit_code=ledger.EXIT_CODES[findings.status],
-        exit_tone=_LIGHT_TONES[findings.status],
+        status_word={Status.PASS: "ok", Status.FAIL: "FAIL", Status.INCONCLUSIVE: "undecided"}[status],
+        icon_color=_ICON_COLORS[status],
+        exit_code=ledger.exit_code(evidence, findings),
+        exit_tone=_LIGHT_TONES[status],
         agent=_agent(evidence, findings),
         monitoring=_monitoring(evidence, findings, carded),
         ruler=_ruler(evidence, findings),

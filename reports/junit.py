@@ -32,6 +32,7 @@ def xml(evidence: Evidence, findings: Findings) -> str:
             _judged(suite, evidence, verdict)
         if light is Light.MONITORING:
             _unjudged(suite, evidence, findings)
+            _early(suite, evidence)
             _control(suite, findings)
         _count(suite)
     _count(root)
@@ -69,6 +70,12 @@ def _judged(suite: ET.Element, evidence: Evidence, verdict: Verdict) -> None:
 def _unjudged(suite: ET.Element, evidence: Evidence, findings: Findings) -> None:
     for claim in ledger.unjudged(evidence, findings):
         _say(_case(suite, claim), "error", "the scenario requires it and nothing judged it", "undecided")
+
+
+def _early(suite: ET.Element, evidence: Evidence) -> None:
+    """A run that ended early is not green, whatever it judged until then."""
+    if evidence.info.interrupted is not None:
+        _say(_case(suite, "run/complete"), "error", f"ended early: {evidence.info.interrupted}", "interrupted", evidence.info.note)
 
 
 def _control(suite: ET.Element, findings: Findings) -> None:

@@ -13,7 +13,6 @@ from reports.words import quantity, word
 METRIC_HOPS = ("exporter", "samples", "rule", "panel", "pixel")
 """Hops that a number passes one after the other; every other hop is read straight against the callers' truth."""
 _AUDIO = re.compile(r"(?P<path>audio/[^#\s]+)(?:#t=(?P<at_s>\d+(?:\.\d+)?))?")
-EXIT_CODES = {Status.PASS: 0, Status.FAIL: 1, Status.INCONCLUSIVE: 3}
 
 
 @value
@@ -101,6 +100,18 @@ def unjudged(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
     """What the scenario requires and no verdict speaks of."""
     claims = [verdict.claim for verdict in findings.verdicts]
     return tuple(pattern for pattern in evidence.info.scenario.requires if not any(fnmatchcase(claim, pattern) for claim in claims))
+
+
+def outcome(evidence: Evidence, findings: Findings) -> Status:
+    """What the run shows as a whole. A run that ended early shows nothing by what it did not get to."""
+    if findings.status is Status.PASS and evidence.info.interrupted is not None:
+        return Status.INCONCLUSIVE
+    return findings.status
+
+
+def exit_code(evidence: Evidence, findings: Findings) -> int:
+    """0, 1 or 3, as the command line ends."""
+    return {Status.PASS: 0, Status.FAIL: 1, Status.INCONCLUSIVE: 3}[outcome(evidence, findings)]
 
 
 def light_status(evidence: Evidence, findings: Findings, light: Light) -> Status:

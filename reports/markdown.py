@@ -18,17 +18,18 @@ def summary(evidence: Evidence, findings: Findings, *, run: str | None = None) -
     agent = ledger.light_status(evidence, findings, Light.AGENT)
     monitoring = ledger.light_status(evidence, findings, Light.MONITORING)
     lines = [
-        f"## {_SIGNS[findings.status]} {_cell(headline(evidence))}",
+        f"## {_SIGNS[ledger.outcome(evidence, findings)]} {_cell(headline(evidence))}",
         "",
         "| light | | |",
         "|---|---|---|",
         f"| {_SIGNS[agent]} **agent** | {agent_shown(evidence, findings)} | {_cell(agent_line(findings))} · {slo_words(findings)} |",
         f"| {_SIGNS[monitoring]} **monitoring** | {monitoring_shown(evidence, findings)} | {_judged(findings)} |",
         "",
+        *_early(evidence),
         *_told(evidence, findings, named),
         *_ledger(findings),
         *_gaps(evidence),
-        f"Exit code {ledger.EXIT_CODES[findings.status]}. Check again: `voxproof check {named.name}`",
+        f"Exit code {ledger.exit_code(evidence, findings)}. Check again: `voxproof check {named.name}`",
     ]
     return "\n".join(lines) + "\n"
 
@@ -37,6 +38,13 @@ def _judged(findings: Findings) -> str:
     ruler = "ruler straight" if findings.ruler.is_straight else f"ruler bent: {findings.ruler.bent}"
     control = ledger.planted_sentence(findings.planted) if findings.planted else "none"
     return _cell(f"{ruler} · {len(findings.planted)} planted lies: {control}")
+
+
+def _early(evidence: Evidence) -> Iterable[str]:
+    for words in (evidence.info.interrupted and f"Ended early: {evidence.info.interrupted}", evidence.info.note):
+        if words:
+            yield _text(words)
+            yield ""
 
 
 def _told(evidence: Evidence, findings: Findings, run: ledger.Run) -> Iterable[str]:

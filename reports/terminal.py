@@ -54,6 +54,8 @@ def _head(evidence: Evidence, width: int) -> list[str]:
     lines = [*_items("", headline(evidence).split(" · "), width), *_items("stack  ", [*stack, setting], width)]
     if info.interrupted is not None:
         lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
+    for sentence in (info.note or "").splitlines():
+        lines += textwrap.wrap(f"note   {sentence}", width, subsequent_indent=" " * 7) or [""]
     return lines
 
 

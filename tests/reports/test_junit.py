@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from harness.model import Status
 from reports.junit import xml
-from tests.fakes.evidence import evidence, findings, healthy, lying, undecided, verdict
+from tests.fakes.evidence import evidence, findings, healthy, info, lying, undecided, verdict
 
 
 def cases(text: str) -> dict[str, str]:
@@ -66,3 +66,10 @@ def test_what_xml_forbids_is_replaced() -> None:
     text = xml(evidence(), findings([verdict("turns/rows", Status.FAIL, says="\x00\x1b[31m")]))
 
     assert cases(text)["voxproof.monitoring/turns/rows"] == "failure"
+
+
+def test_a_run_that_ended_early_is_an_error() -> None:
+    """Whatever it had judged until then."""
+    _, found = healthy()
+
+    assert cases(xml(evidence(info=info(interrupted="Ctrl-C")), found))["voxproof.monitoring/run/complete"] == "error"

@@ -73,3 +73,8 @@ def test_a_lie_blamed_on_two_hops_is_no_good_control() -> None:
     lie = findings().planted[0]
 
     assert not ledger.is_control_good((replace(lie, caught_at=(lie.claim, "ttfw/rule")),))
+
+
+def test_a_run_that_ended_early_is_never_green() -> None:
+    """Exit code 3, although nothing failed."""
+    assert ledger.exit_code(evidence(info=info(interrupted="Ctrl-C")), findings([verdict("calls/rows")])) == 3
