@@ -63,13 +63,10 @@ def obtain(
     Raises EnvironmentFault saying what is missing and the next step.
     """
     shop = Workshop(home=home, environ=environ, progress=progress, stop=stop or threading.Event())
-    recipe = _recipe(name)
-    rejected: list[str] = []
-    given = _configured(shop, recipe) or _on_path(shop, recipe, rejected)
-    if given is not None:
-        return given
-    path, origin = recipe.make(shop)
-    return Obtained(name=name, version=recipe.version(), origin=origin, path=path, rejected=tuple(rejected))
+    part = _obtain(shop, _recipe(name))
+    if part.origin == "built":
+        golang.sweep(shop)
+    return part
 
 
 def provision(
@@ -80,11 +77,12 @@ def provision(
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[Obtained, ...]:
     """All of these parts. Compilers take turns, and what is only fetched is fetched beside them; the first fault stops the rest."""
-    stop = threading.Event()
-    lanes = [[name for name in names if _recipe(name).is_compiled], [name for name in names if not _recipe(name).is_compiled]]
+    shop = Workshop(home=home, environ=environ, progress=progress, stop=threading.Event())
+    recipes = [_recipe(name) for name in names]
+    lanes = [[recipe for recipe in recipes if recipe.is_compiled is is_compiled] for is_compiled in (True, False)]
 
-    def work(lane: Sequence[str]) -> dict[str, Obtained]:
-        return {name: obtain(name, home=home, progress=progress, environ=environ, stop=stop) for name in lane}
+    def work(lane: Sequence[_Recipe]) -> dict[str, Obtained]:
+        return {recipe.name: _obtain(shop, recipe) for recipe in lane}
 
     with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
         running = [pool.submit(work, lane) for lane in lanes]
@@ -93,10 +91,10 @@ def provision(
         finally:
             # The first fault, or Ctrl-C: whoever still works gives up and removes its partial part.
             if not all(future.done() for future in running):
-                stop.set()
+                shop.stop.set()
     for future in done:
         future.result()
-    golang.sweep(Workshop(home=home, environ=environ, progress=progress, stop=stop))
+    golang.sweep(shop)
     obtained = {name: part for future in running for name, part in future.result().items()}
     return tuple(obtained[name] for name in names)
 
@@ -181,6 +179,15 @@ def _named(made: tuple[Path, bool]) -> tuple[Path, str]:
 def _kept(home: Path, name: str, version: str, finished: str) -> Path | None:
     directory = cache.place(home, name, version)
     return directory / finished if cache.is_kept(directory, finished) else None
+
+
+def _obtain(shop: Workshop, recipe: _Recipe) -> Obtained:
+    rejected: list[str] = []
+    given = _configured(shop, recipe) or _on_path(shop, recipe, rejected)
+    if given is not None:
+        return given
+    path, origin = recipe.make(shop)
+    return Obtained(name=recipe.name, version=recipe.version(), origin=origin, path=path, rejected=tuple(rejected))
 
 
 def _configured(shop: Workshop, recipe: _Recipe) -> Obtained | None:

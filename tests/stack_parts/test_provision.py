@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import threading
 from pathlib import Path
@@ -142,10 +143,19 @@ def test_a_user_of_go_keeps_the_caches(machine: Machine) -> None:
 def test_nobody_gets_gigabytes_of_a_compilers_caches(machine: Machine) -> None:
     """Without a module cache of the user, ours lies in the cache and goes when all is built."""
     machine.go()
-    (own := machine.home / "go-x86_64").mkdir(parents=True)
+    (own := machine.home / f"go-{platform.machine()}").mkdir(parents=True)
     parts = provision.provision(("prometheus",), home=machine.home, progress=machine.told.append, environ=machine.environ)
 
     assert (parts[0].origin, f"GOMODCACHE={machine.home}/go-" in machine.wrote("go-env"), own.exists()) == ("built", True, False)
+
+
+def test_a_single_build_leaves_no_caches_either(machine: Machine) -> None:
+    """``stack up`` on a machine that was never provisioned obtains part by part."""
+    machine.go()
+    (own := machine.home / f"go-{platform.machine()}").mkdir(parents=True)
+    obtain(machine, "livekit-server")
+
+    assert not own.exists()
 
 
 def test_parts_come_in_the_order_asked_for(machine: Machine) -> None:
