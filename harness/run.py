@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,14 @@ from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
 from harness.clock import Clock
 from harness.collect import truth
-from harness.collect.sources import Rest, Sources
+from harness.collect.sources import Sources
 from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
 from harness.load.launch import place_calls
 from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, value
 from harness.rundir import RunDir
 from harness.sound import ogg_opus
+from harness.watch import Watch, drain
 
 if TYPE_CHECKING:
     from harness.stack.breakage import Defect
@@ -114,7 +114,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
             try:
                 with sources.recording():
                     info = _place(order, run_dir, stack, info, plans, clock, progress)
-                    _drain(stack, sources, info, clock, progress)
+                    drain(sources, info, is_embedded=stack.target.is_embedded, clock=clock, progress=progress)
                 progress("reading samples, rows and rooms")
                 info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
             except KeyboardInterrupt:
@@ -209,7 +209,7 @@ def _place(
     order: Order, run_dir: RunDir, stack: Stack, info: RunInfo, plans: tuple[CallPlan, ...], clock: Clock, progress: Progress
 ) -> RunInfo:
     """The load: every plan is placed when it is due, and every call ends."""
-    watch = _Watch(run_dir, stack, plans, progress)
+    watch = Watch(run_dir, stack.deaths, plans, progress)
     env = {
         **order.environ,
         "LIVEKIT_URL": stack.target.livekit_url,
@@ -218,7 +218,7 @@ def _place(
     }
     started_at = clock.now()
     with truth.exposed(lambda: rundir.read_records(run_dir.path, plans)) as url:
-        progress(f"placing {len(plans)} calls; our own truth meanwhile: {url}")
+        progress(f"calls to place: {len(plans)}; our own truth meanwhile: {url}")
         try:
             early = place_calls(run_dir.path, env=env, limit_s=_load_limit_s(plans), tick=watch.look)
         except EnvironmentFault as fault:
@@ -231,57 +231,6 @@ def _place(
     return dataclasses.replace(
         info, load_started_at=started_at, load_ended_at=clock.now(), interrupted=early or watch.fatal, note=watch.note
     )
-
-
-class _Watch:
-    """Looks at the calls and at the stack while the load runs, and says what changed."""
-
-    def __init__(self, run_dir: RunDir, stack: Stack, plans: tuple[CallPlan, ...], progress: Progress) -> None:
-        self.fatal: str | None = None
-        """The death without which no later claim can be decided. None: no such death."""
-        self.note: str | None = None
-        self._run_dir = run_dir
-        self._stack = stack
-        self._plans = plans
-        self._progress = progress
-        self._said = ""
-        self._deaths = 0
-
-    def look(self) -> None:
-        records = rundir.read_records(self._run_dir.path, self._plans)
-        ended = sum(record.left_at is not None for record in records)
-        heard = sum(turn.first_word_at is not None for record in records for turn in record.turns)
-        placed = sum(record.placed_at is not None for record in records)
-        said = f"calls: {placed} placed, {sum(record.is_answered for record in records)} answered, {ended} ended; {heard} replies heard"
-        if said != self._said:
-            self._progress(said)
-            self._said = said
-        for death in self._stack.deaths()[self._deaths :]:
-            self._deaths += 1
-            self._progress(death.sentence)
-            self.note = f"{self.note}\n{death.sentence}" if self.note else death.sentence
-            if death.name == "livekit":
-                self.fatal = "the media server died while calls were in progress"
-
-
-def _drain(stack: Stack, sources: Sources, info: RunInfo, clock: Clock, progress: Progress) -> None:
-    """Waits until the stack has said its last word about our calls, or says nothing new any more."""
-    patience_s = 8.0 if stack.target.is_embedded else 25.0  # a stock SFU closes a room 20 s after the last leave
-    progress("waiting until counters are quiet and rows are settled")
-    before: Rest | None = None
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until:
-        rest = sources.rest()
-        if rest.is_reached:
-            break
-        if rest != before:
-            before, until = rest, time.monotonic() + patience_s
-        time.sleep(0.25)
-    scrape_s = float(info.settings.get("scrape_interval_s", 15.0))
-    evaluation_s = float(info.settings.get("evaluation_interval_s", scrape_s))
-    if sources.wait_scraped(clock.now(), timeout_s=3 * scrape_s + 1):
-        # The rules see the last scrape at their next evaluation.
-        time.sleep(evaluation_s + 0.1)
 
 
 def _window_start(info: RunInfo) -> UnixNs:

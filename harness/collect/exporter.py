@@ -34,23 +34,28 @@ class Exporter:
         self.changed_at: UnixNs | None = None
         """Instant of the last reading that differed from the one before. None: never read."""
         self._before: tuple[Line, ...] | None = None
+        self._failure: str | None = None
 
-    def poll(self) -> tuple[Observation | Gap, ...]:
-        """One reading: a Poll, then all judged samples if any of them changed since the reading before.
+    def poll(self, *, in_full: bool = False) -> tuple[Observation | Gap, ...]:
+        """One reading: a Poll, then all judged samples if any of them changed since the reading before. Or the beginning of a Gap.
 
-        A Poll that counts samples and is followed by none of its instant repeats the reading before.
+        A Poll that counts samples and is followed by none of its instant repeats the reading before. A failure for the same reason as the
+        one before is no news. in_full: both are said all the same.
         """
+        if in_full:
+            self._before = self._failure = None
         at = self._clock.now()
         try:
             response = self._client.get(self.url, timeout=_TIMEOUT_S)
             response.raise_for_status()
             lines = judged_lines(response.text, response.headers.get("content-type", ""))
         except httpx.HTTPStatusError as exc:
-            return (self._gap(at, f"answered {exc.response.status_code}"),)
+            return self._gap(at, f"answered {exc.response.status_code}")
         except httpx.HTTPError as exc:
-            return (self._gap(at, f"{type(exc).__name__}: {exc}"),)
+            return self._gap(at, f"{type(exc).__name__}: {exc}")
         except ValueError as exc:
-            return (self._gap(at, f"not an exposition: {exc}"),)
+            return self._gap(at, f"not an exposition: {exc}")
+        self._failure = None
         took_s = (self._clock.now() - at) / 1e9
         poll = Poll(source=self.source, at=at, took_s=took_s, count=len(lines), request=self.url)
         if lines == self._before:
@@ -66,9 +71,10 @@ class Exporter:
     def _sample(self, line: Line, at: UnixNs) -> Sample:
         return Sample(source=self.source, name=line.name, labels=line.labels, value=line.value, at=at, request=self.url)
 
-    def _gap(self, at: UnixNs, reason: str) -> Gap:
-        self._before = None
-        return Gap(source=self.source, at=at, reason=reason, request=self.url)
+    def _gap(self, at: UnixNs, reason: str) -> tuple[Gap, ...]:
+        is_known = reason == self._failure
+        self._before, self._failure = None, reason
+        return () if is_known else (Gap(source=self.source, at=at, reason=reason, request=self.url),)
 
 
 def judged_lines(text: str, content_type: str) -> tuple[Line, ...]:
@@ -102,7 +108,7 @@ def _poll_until(exporter: Exporter, sink: Sink, every_s: float, is_over: threadi
     due = time.monotonic()
     while True:
         was_over = is_over.is_set()
-        sink(exporter.source, exporter.poll())
+        sink(exporter.source, exporter.poll(in_full=was_over))
         if was_over:
             return
         due = max(due + every_s, time.monotonic())

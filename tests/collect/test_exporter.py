@@ -104,6 +104,21 @@ def test_a_source_that_cannot_be_read_is_a_gap(answer: httpx.Response | httpx.HT
     assert gap.request == URL
 
 
+def test_a_lasting_failure_is_one_gap() -> None:
+    """And one more at the end of the run, where it is asked for in full."""
+    source = exporter(httpx.ConnectError("refused"))
+
+    assert [kinds(source.poll()), kinds(source.poll()), kinds(source.poll(in_full=True))] == [["Gap"], [], ["Gap"]]
+
+
+def test_a_reading_in_full_repeats_what_is_known() -> None:
+    """The last state of a run is explicit."""
+    source = exporter(text(TEXT))
+    source.poll()
+
+    assert kinds(source.poll(in_full=True)) == ["Poll", "Sample", "Sample"]
+
+
 def test_openmetrics_is_understood() -> None:
     """An exporter may insist on it."""
     body = "# TYPE voice_agent_turns counter\nvoice_agent_turns_total 2.0\n# EOF\n"
@@ -123,4 +138,4 @@ def test_recording_reads_at_the_start_and_once_more_at_the_end() -> None:
     with record([exporter(text(TEXT), text(TEXT.replace("3.0", "4.0")))], sink, every_s=3600):
         pass
 
-    assert said in (["Poll", "Sample", "Sample"] * 2, ["Poll", "Sample", "Sample"])
+    assert said in (["Poll", "Sample", "Sample"] * 2, ["Poll", "Sample", "Sample"])  # the block may end before the first reading

@@ -1,0 +1,91 @@
+"""Looks at calls and stack while a run lasts: what changed, who died, and when everything has come to rest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from harness import rundir
+from harness.clock import Clock
+from harness.collect.sources import Rest, Sources
+from harness.model import CallPlan, RunInfo
+from harness.rundir import RunDir
+
+if TYPE_CHECKING:
+    from harness.stack.supervise import Death
+
+_PATIENCE_S = 25.0
+"""A stock media server closes a room 20 s after the last leave."""
+_PATIENCE_EMBEDDED_S = 8.0
+"""Ours closes it after 2 s."""
+_LOOK_EVERY_S = 0.25
+_SAID = re.compile(r'"(level|msg|message)":\s*"([^"]*)"')
+
+
+class Watch:
+    """Says on the way how the calls are doing, and keeps what will have to be reported."""
+
+    def __init__(
+        self, run_dir: RunDir, deaths: Callable[[], tuple[Death, ...]], plans: tuple[CallPlan, ...], progress: Callable[[str], None]
+    ) -> None:
+        self.fatal: str | None = None
+        """The death that ended the calls themselves. None: no such death."""
+        self.note: str | None = None
+        """Every part that died, with its last log lines."""
+        self._run_dir = run_dir
+        self._deaths = deaths
+        self._plans = plans
+        self._progress = progress
+        self._said = ""
+        self._seen = 0
+
+    def look(self) -> None:
+        """Reads what the callers have written so far, and asks for deaths."""
+        records = rundir.read_records(self._run_dir.path, self._plans)
+        placed = sum(record.placed_at is not None for record in records)
+        answered = sum(record.is_answered for record in records)
+        ended = sum(record.left_at is not None for record in records)
+        heard = sum(turn.first_word_at is not None for record in records for turn in record.turns)
+        said = f"calls: {placed} placed, {answered} answered, {ended} ended; {heard} replies heard"
+        if said != self._said:
+            self._progress(said)
+            self._said = said
+        for death in self._deaths()[self._seen :]:
+            self._seen += 1
+            self._report(death)
+
+    def _report(self, death: Death) -> None:
+        how, *_ = death.sentence.split(";")
+        sentence = "\n    ".join((f"{how}; its last lines:", *(plain(line) for line in death.last_lines)))
+        self._progress(sentence)
+        self.note = f"{self.note}\n{sentence}" if self.note else sentence
+        if death.name == "livekit":
+            self.fatal = "the media server died while calls were in progress"
+
+
+def drain(sources: Sources, info: RunInfo, *, is_embedded: bool, clock: Clock, progress: Callable[[str], None]) -> None:
+    """Returns when the stack has said its last word about our calls, or has said nothing new for a while."""
+    progress("waiting until counters are quiet and rows are settled")
+    patience_s = _PATIENCE_EMBEDDED_S if is_embedded else _PATIENCE_S
+    before: Rest | None = None
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        rest = sources.rest()
+        if rest.is_reached:
+            break
+        if rest != before:
+            before, until = rest, time.monotonic() + patience_s
+        time.sleep(_LOOK_EVERY_S)
+    scrape_s = float(info.settings.get("scrape_interval_s", 15.0))
+    if sources.wait_scraped(clock.now(), timeout_s=3 * scrape_s + 1):
+        # The rules see that scrape at their next evaluation.
+        time.sleep(float(info.settings.get("evaluation_interval_s", scrape_s)) + 0.1)
+
+
+def plain(line: str) -> str:
+    """A log line for people: of JSON, perhaps cut short, only level and message, without the machine's paths."""
+    said = dict(_SAID.findall(line)) if line.startswith("{") else {}
+    message = said.get("msg") or said.get("message")
+    return " ".join(word for word in (said.get("level"), message) if word) if message else line
