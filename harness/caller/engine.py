@@ -7,6 +7,7 @@ import gc
 import sys
 import time
 
+from harness.caller.kernel import raise_priority, restore_priority
 from harness.caller.leg import Leg
 from harness.caller.listening import ListeningThread
 from harness.caller.pacing import MediaThread
@@ -28,14 +29,16 @@ class Engine:
         self._legs: list[Leg] = []
         self._callers = 0
         self._is_started = False
+        self._priority = "normal"
         self._switch_interval_s = sys.getswitchinterval()
 
     def start(self) -> None:
-        """Starts both threads."""
+        """Starts both threads. Call it in the asyncio thread: its priority rises with theirs."""
         # A collection of everything that was imported holds the interpreter for 50 ms and more.
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        self._priority = raise_priority()
         self._media.start()
         self._listening.start()
         self._is_started = True
@@ -51,6 +54,7 @@ class Engine:
             _close(leg)
         self._legs.clear()
         sys.setswitchinterval(self._switch_interval_s)
+        restore_priority()
         gc.unfreeze()
 
     def add(self, leg: Leg) -> None:
@@ -110,7 +114,7 @@ class Engine:
             pacing_p99_ms=lateness.quantile_ms(0.99),
             pacing_max_ms=lateness.max_ns / 1e6,
             late=tuple(self._media.late),
-            priority=self._media.priority,
+            priority=self._priority,
             engine="python",
             cpu_s=time.process_time(),
             receive_drops=sum(dropped for _, _, dropped in list(self._listening.drops)),

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 
-from harness.caller.kernel import Batch, raise_priority
+from harness.caller.kernel import Batch
 from harness.caller.port import Port
 from harness.clock import Clock, offset_ns
 from harness.measure.pacing import Lateness
@@ -31,7 +31,6 @@ class MediaThread:
         self.lateness = Lateness()
         self.late: list[tuple[UnixNs, UnixNs]] = []
         """From when a tick was due until it was done, for those over ``LATE_NS``."""
-        self.priority = "normal"
         self.failure: BaseException | None = None
         self._clock = clock
         self._batch = Batch()
@@ -63,7 +62,6 @@ class MediaThread:
 
     def _run(self) -> None:
         try:
-            self.priority = raise_priority()
             self._tick()
         except BaseException as exc:
             self.failure = exc
