@@ -1,0 +1,1 @@
+"""Figures about voxproof itself: ``python -m benchmarks.NAME --json``."""
