@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
     (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.sound")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
-    (4, ("harness.check", "harness.run")),
+    (4, ("harness.check", "harness.run", "harness.watch")),
     (5, ("harness.cli", "harness.pytest_plugin", "harness.load.locustfile")),
 )
 """Layer of a module by the longest of these names that it starts with."""

@@ -19,7 +19,7 @@ PLANS = healthy()[0].plans
     ("line", "said"),
     [
         ('{"level":"info","ts":1.5,"msg":"room closed","caller":"/src/room.go:1"}', "info room closed"),
-        ('{"message": "registered worker", "level": "INFO", "code.file.path": "/home/me/agent.py", "cut of', "INFO registered worker"),
+        ('{"message": "registered worker", "level": "INFO", "code.file.path": "/x/agent.py", "cut of', "INFO registered worker"),
         ("ts=2026-11-23 level=error msg=boom", "ts=2026-11-23 level=error msg=boom"),
         ('{"level":"info"}', '{"level":"info"}'),
     ],

@@ -16,8 +16,6 @@ import pytest
 from harness import rundir
 from harness.model import CallOutcome, Evidence
 
-pytestmark = pytest.mark.stack
-
 MINI = """\
 summary: one call, one turn with a tool
 agent: {agent}
@@ -85,6 +83,7 @@ def mini(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
+@pytest.mark.stack
 def test_smoke_is_green_and_repeats_offline(voxproof: Voxproof) -> None:
     """Three calls, every claim decided; `check` says the same bytes; no credential in the run directory; nothing left running."""
     voxproof.start("run", "smoke")
@@ -101,6 +100,7 @@ def test_smoke_is_green_and_repeats_offline(voxproof: Voxproof) -> None:
     assert (checked.returncode, (voxproof.run / "verdicts.json").read_bytes()) == (0, before)
 
 
+@pytest.mark.stack
 def test_a_seeded_defect_turns_its_claim_red(voxproof: Voxproof, mini: Callable[[], str]) -> None:
     """TTFW missing for tool turns: caught live, at the exporter."""
     voxproof.start("run", mini(), "--defect", "ttfw-missing-for-tools")
@@ -109,6 +109,7 @@ def test_a_seeded_defect_turns_its_claim_red(voxproof: Voxproof, mini: Callable[
     assert voxproof.verdicts()["ttfw/exporter"] == "fail"
 
 
+@pytest.mark.stack
 def test_the_death_of_the_media_server_is_said_while_it_happens(voxproof: Voxproof, mini: Callable[[], str]) -> None:
     """With its last log lines; the calls fail, and nothing else is decided."""
     voxproof.start("run", mini())
@@ -123,6 +124,7 @@ def test_the_death_of_the_media_server_is_said_while_it_happens(voxproof: Voxpro
     assert "Traceback" not in voxproof.err.read_text()
 
 
+@pytest.mark.stack
 def test_ctrl_c_keeps_what_was_measured(voxproof: Voxproof, mini: Callable[[], str]) -> None:
     """The callers leave, the run is judged, the stack is gone, the exit code is not green."""
     voxproof.start("run", mini())
