@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from harness.model import Evidence, Sample, Source, UnixNs, value
+from harness.measure.series import Reader
+from harness.model import Evidence, Sample, Source, value
 from reports.words import seconds
 
 WIDTH = 1000
@@ -110,32 +111,17 @@ def distribution(evidence: Evidence, heard_p95_s: float | None) -> Distribution 
 
 def reported_buckets(evidence: Evidence) -> Mapping[float, int]:
     """Observations that the agent's exporter added during the load, by upper bound of the bucket; empty if none was read."""
-    by_series: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
-    for one in evidence.observations:
-        if isinstance(one, Sample) and one.source is Source.AGENT_EXPORTER and one.name == SERIES:
-            by_series.setdefault(tuple(sorted(one.labels.items())), []).append(one)
+    reader, since = Reader.of(evidence), evidence.info.load_started_at or evidence.info.started_at
     cumulative: dict[float, float] = {}
-    for labels, samples in by_series.items():
-        bound = float(dict(labels)["le"])
-        cumulative[bound] = cumulative.get(bound, 0.0) + growth(samples, evidence.info.load_started_at or evidence.info.started_at)
+    for timeline in reader.series(Source.AGENT_EXPORTER, SERIES):
+        bound = float(timeline.labels["le"])
+        cumulative[bound] = cumulative.get(bound, 0.0) + reader.grown(timeline, Source.AGENT_EXPORTER, since)
     counts: dict[float, int] = {}
     below = 0.0
     for bound in sorted(cumulative):
         counts[bound] = round(cumulative[bound] - below)
         below = cumulative[bound]
     return counts
-
-
-def growth(samples: Sequence[Sample], start: UnixNs) -> float:
-    """What a counter gained after ``start``; a value below the one before is a restart from zero."""
-    ordered = sorted(samples, key=lambda one: one.at)
-    before = [one.value for one in ordered if one.at <= start]
-    last = before[-1] if before else 0.0
-    gained = 0.0
-    for one in ordered[len(before) :]:
-        gained += one.value - last if one.value >= last else one.value
-        last = one.value
-    return gained
 
 
 def _counts(latencies_s: Sequence[float], bounds: Sequence[float]) -> list[int]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 
 from harness.errors import UsageError
-from harness.model import Evidence, Findings, Gap, Row, Sample, Source, UnixNs, Verdict, value
+from harness.measure.series import Reader, Timeline
+from harness.model import Evidence, Findings, Row, Source, UnixNs, Verdict
 from reports import ledger
-from reports.distribution import growth
-from reports.words import offset, plural, seconds, since, word
+from reports.words import offset, plural, seconds, word
+from reports.words import since as elapsed_s
 
 SERIES = {
     "ttfw": ("voice_agent_ttfw_seconds", "voice_agent:ttfw_seconds"),
@@ -35,18 +38,7 @@ _SOURCES = {
 }
 """What each hop is read from, after what the hop before it was read from; any other hop is read from rows."""
 _MOST_LINES = 40
-
-
-@value
-class Series:
-    """One series of one source over the run."""
-
-    source: Source
-    name: str
-    first: float
-    last: float
-    gained: float
-    samples: int
+_MOST_CHANGES = 12
 
 
 def text(evidence: Evidence, findings: Findings, claim: str, *, run: str | None = None, width: int = 100) -> str:
@@ -128,31 +120,37 @@ def _read(evidence: Evidence, claim: str, width: int) -> Iterable[str]:
     sources = _SOURCES.get(hop, (Source.ROWS,))
     if first in ("slo",) or claim == "calls/answered":
         return
+    reader, since = Reader.of(evidence), evidence.info.load_started_at or evidence.info.started_at
     for source in sources:
         if source is Source.ROWS:
             yield from _rows(evidence, TABLES.get(first, first))
         elif source is Source.RULES:
-            yield from _instants(evidence, source, SERIES.get(first, ()))
+            yield from _instants(reader, evidence, SERIES.get(first, ()))
         else:
-            yield from _series(evidence, source, SERIES.get(first, ()))
-        yield from _lost([gap for gap in evidence.gaps if gap.source is source], evidence, width)
+            yield from _series(reader, since, source, SERIES.get(first, ()))
+        yield from _lost([lost for lost in ledger.losses(evidence) if lost.source is source], width)
         yield f"  kept in observations/{source}.jsonl"
         yield ""
 
 
-def _series(evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
-    """Growth of each counter from the start of the load to the end of reading; series that did not move are counted, not listed."""
-    start = evidence.info.load_started_at or evidence.info.started_at
-    by_name: dict[str, list[Sample]] = {}
-    for one in evidence.observations:
-        if isinstance(one, Sample) and one.source is source and one.name.startswith(tuple(prefixes)):
-            labels = ",".join(f'{key}="{label}"' for key, label in sorted(one.labels.items()))
-            by_name.setdefault(f"{one.name}{{{labels}}}" if labels else one.name, []).append(one)
-    found = [_one_series(source, name, samples, start) for name, samples in by_name.items()]
-    moved = [one for one in found if one.gained or one.first != one.last]
-    yield f"READ from {source}, growth since the load began"
+def _series(reader: Reader, since: UnixNs, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
+    """Growth of each series from the start of the load to the end of reading; those that did not move are counted, not listed."""
+    found = _timelines(reader, source, prefixes)
+    shared = set.intersection(*(set(one.labels.items()) for one in found)) if len(found) > 1 else set()
+    moved = [one for one in found if one.samples[0][1] != one.samples[-1][1] or reader.grown(one, source, since)]
+    yield f"READ from {source}, growth since the load began" + (f", all with {_labels(dict(shared))}" if shared else "")
     rows = [("series", "before", "last", "growth", "samples")]
-    rows += [(one.name, f"{one.first:g}", f"{one.last:g}", f"{one.gained:g}", str(one.samples)) for one in moved[:_MOST_LINES]]
+    for one in sorted(moved, key=_order)[:_MOST_LINES]:
+        before = one.at(since)
+        rows.append(
+            (
+                one.name + _labels({name: label for name, label in one.labels.items() if (name, label) not in shared}),
+                "-" if before is None else f"{before:g}",
+                f"{one.samples[-1][1]:g}",
+                f"{reader.grown(one, source, since):g}",
+                str(len(one.samples)),
+            )
+        )
     yield from _columns(rows) if moved else ["  no such series" if not found else "  nothing moved"]
     if still := len(found) - len(moved):
         yield f"  {still} series did not move"
@@ -160,33 +158,37 @@ def _series(evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iter
         yield f"  {len(moved) - _MOST_LINES} more series moved"
 
 
-def _one_series(source: Source, name: str, samples: Sequence[Sample], start: UnixNs) -> Series:
-    ordered = sorted(samples, key=lambda one: one.at)
-    before = [one.value for one in ordered if one.at <= start]
-    return Series(
-        source=source,
-        name=name,
-        first=before[-1] if before else 0.0,
-        last=ordered[-1].value,
-        gained=growth(ordered, start),
-        samples=len(ordered),
-    )
-
-
-def _instants(evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
-    yield f"READ from {source}, the last samples of each rule"
-    by_name: dict[str, list[Sample]] = {}
-    for one in evidence.observations:
-        if isinstance(one, Sample) and one.source is source and one.name.startswith(tuple(prefixes)):
-            by_name.setdefault(one.name, []).append(one)
-    if not by_name:
+def _instants(reader: Reader, evidence: Evidence, prefixes: Sequence[str]) -> Iterable[str]:
+    """Every change of what each rule said."""
+    found = _timelines(reader, Source.RULES, prefixes)
+    yield "READ from rules, each change of each rule"
+    if not found:
         yield "  no such series"
         return
     rows = [("rule", "at", "value")]
-    for name, samples in by_name.items():
-        for one in sorted(samples, key=lambda one: one.at)[-8:]:
-            rows.append((name, _clock(evidence, one.at), f"{one.value:g}"))
+    for one in sorted(found, key=_order):
+        said = [one.samples[0], *(after for before, after in pairwise(one.samples) if not _is_same(before[1], after[1]))]
+        rows += [(one.name, _clock(evidence, at), f"{number:g}") for at, number in said[-_MOST_CHANGES:]]
     yield from _columns(rows)
+
+
+def _timelines(reader: Reader, source: Source, prefixes: Sequence[str]) -> list[Timeline]:
+    by_name = reader.timelines.get(source, {})
+    return [one for name, found in by_name.items() if name.startswith(tuple(prefixes)) for one in found]
+
+
+def _order(timeline: Timeline) -> tuple[str, float, str]:
+    """By name, then by bucket."""
+    return timeline.name, float(timeline.labels.get("le", "nan")) if "le" in timeline.labels else 0.0, _labels(timeline.labels)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    shown = ",".join(f'{name}="{label}"' for name, label in sorted(labels.items()))
+    return f"{{{shown}}}" if shown else ""
+
+
+def _is_same(before: float, after: float) -> bool:
+    return math.isclose(before, after, rel_tol=1e-6) or (math.isnan(before) and math.isnan(after))
 
 
 def _rows(evidence: Evidence, table: str) -> Iterable[str]:
@@ -199,10 +201,10 @@ def _rows(evidence: Evidence, table: str) -> Iterable[str]:
         yield f"  {len(rows) - _MOST_LINES} more rows"
 
 
-def _lost(gaps: Sequence[Gap], evidence: Evidence, width: int) -> Iterable[str]:
-    for gap in gaps:
-        when = f"not read at {_clock(evidence, gap.at)}: {gap.reason} ({gap.request})"
-        yield from textwrap.wrap(when, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+def _lost(losses: Sequence[ledger.Loss], width: int) -> Iterable[str]:
+    for lost in losses:
+        told = f"not read {lost.when}: {lost.reason} ({lost.request})"
+        yield from textwrap.wrap(told, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _again(verdict: Verdict, claim: str, run: ledger.Run) -> Iterable[str]:
@@ -217,7 +219,7 @@ def _again(verdict: Verdict, claim: str, run: ledger.Run) -> Iterable[str]:
 
 def _clock(evidence: Evidence, at: UnixNs | None) -> str:
     """Seconds since the run started: one clock for everything that is printed."""
-    return "-" if at is None else f"{since(evidence.info.started_at, at):.3f}"
+    return "-" if at is None else f"{elapsed_s(evidence.info.started_at, at):.3f}"
 
 
 def _short(entry: object) -> str:

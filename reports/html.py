@@ -24,14 +24,17 @@ from reports import ledger
 from reports.distribution import distribution
 from reports.headline import agent_shown, duration, monitoring_shown, size, slo_words
 from reports.timeline import drawing
-from reports.words import instant, milliseconds, offset, plural, quantity, seconds, since, word
+from reports.words import instant, milliseconds, offset, plural, quantity, seconds, word
 
 MOST_CALLS = 40
 """Calls drawn in one page: beyond, those that a claim points to or that went wrong come first."""
 _TONES = {"ok": "good", "FAIL": "bad", "faithful": "unsure", "undecided": "unsure", "blind": "blind", "truth": "good"}
 _LIGHT_TONES = {Status.PASS: "good", Status.FAIL: "bad", Status.INCONCLUSIVE: "unsure"}
 _ICON_COLORS = {Status.PASS: "17734a", Status.FAIL: "b92d17", Status.INCONCLUSIVE: "8f5c00"}
-_DERIVED = ("scrape_interval_s", "evaluation_interval_s", "lookback_s", "time_scale", "changes")
+_DERIVED = (
+    *("scrape_interval_s", "scrape_interval_s_by_job", "evaluation_interval_s", "lookback_s", "time_scale", "changes"),
+    *("prometheus_version", "prometheus_flavour"),
+)
 """Settings that ``changes`` tells already, or that the judgement alone needs."""
 
 
@@ -76,7 +79,7 @@ def page(evidence: Evidence, findings: Findings, audio: Mapping[str, bytes] | No
         calls=_calls(evidence, calls, (*wrong, *unsure), audio or {}),
         calls_left_out=_left_out(evidence, calls),
         settings=_settings(info.settings),
-        gaps=_gaps(evidence),
+        losses=ledger.losses(evidence),
         blind=ledger.blind(findings),
     )
 
@@ -259,14 +262,3 @@ def _settings(settings: Mapping[str, Any]) -> list[dict[str, str]]:
         rows.append({"name": name, "production": production, "here": here})
     rows += [{"name": name, "production": "-", "here": str(entry)} for name, entry in settings.items() if name not in _DERIVED]
     return rows
-
-
-def _gaps(evidence: Evidence) -> list[dict[str, str]]:
-    start = evidence.info.started_at
-    return [
-        {
-            "source": str(gap.source),
-            "told": f"never readable here: {gap.reason}" if gap.is_blind else f"at {offset(since(start, gap.at))}: {gap.reason}",
-        }
-        for gap in evidence.gaps
-    ]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from harness.model import CallRecord, Evidence, Findings, Light, PlantedLie, Status, Verdict, value
-from reports.words import quantity, word
+from harness.model import CallRecord, Evidence, Findings, Gap, Light, PlantedLie, Source, Status, Verdict, value
+from reports.words import offset, quantity, since, word
 
 METRIC_HOPS = ("exporter", "samples", "rule", "panel", "pixel")
 """Hops that a number passes one after the other; every other hop is read straight against the callers' truth."""
@@ -41,6 +41,28 @@ class Step:
     word: str
     says: str
     is_judged_here: bool
+
+
+@value
+class Loss:
+    """A source that could not be read, for one reason; seconds are of the run."""
+
+    source: Source
+    reason: str
+    is_blind: bool
+    first_s: float
+    last_s: float
+    times: int
+    request: str
+
+    @property
+    def when(self) -> str:
+        """In words: never, at, or from and to."""
+        if self.is_blind:
+            return "ever"
+        if self.times == 1:
+            return f"at {offset(self.first_s)}"
+        return f"from {offset(self.first_s)} to {offset(self.last_s)}, {self.times} times"
 
 
 @value
@@ -161,6 +183,26 @@ def planted_sentence(planted: tuple[PlantedLie, ...]) -> str:
 def is_control_good(planted: tuple[PlantedLie, ...]) -> bool:
     """Every planted lie was caught, at the hop that told it; nothing planted shows nothing."""
     return bool(planted) and all(lie.is_localised for lie in planted)
+
+
+def losses(evidence: Evidence) -> tuple[Loss, ...]:
+    """What was not read: gaps of one source for one reason are one loss, in the order in which they began."""
+    found: dict[tuple[Source, str, bool], list[Gap]] = {}
+    for gap in sorted(evidence.gaps, key=lambda gap: gap.at):
+        found.setdefault((gap.source, gap.reason, gap.is_blind), []).append(gap)
+    start = evidence.info.started_at
+    return tuple(
+        Loss(
+            source=source,
+            reason=reason,
+            is_blind=is_blind,
+            first_s=since(start, gaps[0].at),
+            last_s=since(start, gaps[-1].at),
+            times=len(gaps),
+            request=gaps[0].request,
+        )
+        for (source, reason, is_blind), gaps in found.items()
+    )
 
 
 def call_of(evidence: Evidence, path: str) -> CallRecord | None:

@@ -88,8 +88,8 @@ def _row(verdict: Verdict) -> str:
 
 
 def _gaps(evidence: Evidence) -> Iterable[str]:
-    for gap in evidence.gaps:
-        yield f"- not read: {gap.source}, {_text(gap.reason)}"
+    for lost in ledger.losses(evidence):
+        yield f"- not read {lost.when}: {lost.source}, {_text(lost.reason)}"
     if evidence.gaps:
         yield ""
 

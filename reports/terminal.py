@@ -7,7 +7,7 @@ import textwrap
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
 from reports import ledger
 from reports.headline import agent_line, headline, slo_words
-from reports.words import milliseconds, offset, since, word
+from reports.words import milliseconds, offset, word
 
 COLUMNS = ("says", "may say", "would catch")
 _SHARES = {"hop": 18, "says": 8, "may say": 10, "would catch": 11}
@@ -39,7 +39,7 @@ def table(evidence: Evidence, findings: Findings, *, run: str | None = None, wid
         *_head(evidence, width),
         *_ruler(evidence, findings, pen, width),
         *_grid(evidence, findings, pen, width),
-        *_gaps(evidence, pen, width),
+        *_gaps(evidence, width),
         *_wrong(evidence, findings, named, pen, width),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -151,13 +151,11 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _gaps(evidence: Evidence, pen: Pen, width: int) -> list[str]:
-    start = evidence.info.started_at
+def _gaps(evidence: Evidence, width: int) -> list[str]:
     lines = []
-    for gap in evidence.gaps:
-        kind = "blind" if gap.is_blind else "gap"
-        when = "" if gap.is_blind else f" at {offset(since(start, gap.at))}"
-        lines += textwrap.wrap(f"{kind:<{_QUANTITY}}  {gap.source}{when}: {gap.reason}", width, subsequent_indent=" " * 13)
+    for lost in ledger.losses(evidence):
+        kind, when = ("blind", "") if lost.is_blind else ("gap", f" {lost.when}")
+        lines += textwrap.wrap(f"{kind:<{_QUANTITY}}  {lost.source}{when}: {lost.reason}", width, subsequent_indent=" " * 13)
     return lines
 
 
@@ -168,8 +166,9 @@ def _wrong(evidence: Evidence, findings: Findings, run: ledger.Run, pen: Pen, wi
     for verdict in ledger.undecided(findings):
         if ledger.is_required(evidence, verdict.claim):
             lines += ["", *_card(verdict, run, pen, width)]
-    for claim in ledger.unjudged(evidence, findings):
-        lines += ["", f"{pen.paint('undecided', 'UNDECIDED')} {claim}: the scenario requires it and nothing judged it"]
+    if unjudged := ledger.unjudged(evidence, findings):
+        told = f"UNDECIDED {', '.join(unjudged)}: required by the scenario, and nothing judged it"
+        lines += ["", *textwrap.wrap(told, width, subsequent_indent="  ", break_on_hyphens=False)]
     return lines
 
 

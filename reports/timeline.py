@@ -161,7 +161,7 @@ def _lanes(evidence: Evidence, record: CallRecord, scale: Scale, end: UnixNs) ->
     rows = [at for row in evidence.observations if isinstance(row, Row) for at in _row_times(row, record.plan.call_id)]
     samples = [one for one in evidence.observations if isinstance(one, Sample)]
     scraped = [one.at for one in samples if one.source is Source.PROMETHEUS and one.name.startswith("voice_agent")]
-    ruled = [one.at for one in samples if one.source is Source.RULES]
+    ruled = [one.at for one in samples if one.source is Source.RULES and one.name.startswith("voice_agent")]
     for name, title, instants in (
         ("rows", "times that the rows of this call carry", rows),
         ("scrapes", "instants at which Prometheus scraped the agent", scraped),

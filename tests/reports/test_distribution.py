@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from harness.model import Source, UnixNs
-from reports.distribution import distribution, growth, reported_buckets
+from harness.model import Source
+from reports.distribution import distribution, reported_buckets
 from tests.fakes.evidence import BOUNDS, EXPORTER, after, evidence, record, ttfw_samples
 
 
@@ -25,21 +25,12 @@ def test_what_was_counted_before_the_load_is_not_reported() -> None:
     assert sum(reported_buckets(evidence(observations=(*before, *since))).values()) == 2
 
 
-def test_a_counter_that_restarts_keeps_what_it_gained() -> None:
-    """5 to 7, then from zero to 3: five gained."""
-    samples = [
-        one
-        for number, at in ((5, 1), (7, 10), (3, 20))
-        for one in ttfw_samples(Source.AGENT_EXPORTER, (1.0,) * number, after(at), EXPORTER)
-        if one.name.endswith("_count")
-    ]
-
-    assert growth(samples, after(5)) == 5.0
-
-
 def test_milliseconds_reported_as_seconds_are_still_on_the_axis() -> None:
     """They fall into the last bucket, which has no end."""
-    told = ttfw_samples(Source.AGENT_EXPORTER, (1160.0, 980.0), after(30), EXPORTER)
+    told = (
+        *ttfw_samples(Source.AGENT_EXPORTER, (), after(1), EXPORTER),
+        *ttfw_samples(Source.AGENT_EXPORTER, (1160.0, 980.0), after(30), EXPORTER),
+    )
     drawn = distribution(evidence(observations=told), 1.46)
 
     assert drawn is not None
@@ -74,8 +65,3 @@ def test_void_turns_are_not_drawn() -> None:
 def test_bounds_are_the_agents_own() -> None:
     """The infinite one included."""
     assert sorted(reported_buckets(evidence())) == [*BOUNDS, math.inf]
-
-
-def test_growth_of_no_sample_is_zero() -> None:
-    """A series that never appeared gained nothing."""
-    assert growth((), UnixNs(0)) == 0.0

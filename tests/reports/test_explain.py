@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from harness.errors import UsageError
-from harness.model import Evidence, Findings
+from harness.model import Evidence, Findings, Sample
 from reports.explain import text
 from tests.fakes.evidence import healthy, lying, undecided
 
@@ -27,6 +28,16 @@ def test_the_growth_of_what_was_read_is_shown() -> None:
     assert "voice_agent_ttfw_seconds_count              0       6     6       36" in text(*lying(), "ttfw/exporter")
 
 
+def test_labels_that_all_series_share_are_said_once() -> None:
+    """What differs is left to read."""
+    ran, found = healthy()
+    labelled = [replace(one, labels={**one.labels, "job": "voice-agent"}) if isinstance(one, Sample) else one for one in ran.observations]
+    shown = text(replace(ran, observations=tuple(labelled)), found, "ttfw/samples")
+
+    assert 'all with {job="voice-agent"}' in shown
+    assert 'voice_agent_ttfw_seconds_bucket{le="1.14"}' in shown
+
+
 def test_a_claim_on_rows_lists_the_rows() -> None:
     """With the table's own columns."""
     assert "READ from table transcripts: 18 rows" in text(*healthy(), "turns/rows")
@@ -41,7 +52,7 @@ def test_a_hop_is_shown_after_the_hop_before_it() -> None:
 
 def test_what_could_not_be_read_is_shown_with_its_request() -> None:
     """The gap stands where the samples would."""
-    assert "not read at 70.200: HTTP 500 Internal Server Error" in text(*undecided(), "ttfw/samples")
+    assert "not read at 01:10.20: HTTP 500 Internal Server Error" in text(*undecided(), "ttfw/samples")
 
 
 def test_requests_files_and_the_recording_are_named() -> None:

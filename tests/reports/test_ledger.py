@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.model import Light, Status
+from harness.model import Gap, Light, Source, Status
 from reports import ledger
 from reports.ledger import Moment, Run
-from tests.fakes.evidence import evidence, findings, info, lying, scenario, verdict
+from tests.fakes.evidence import EXPORTER, after, evidence, findings, info, lying, scenario, verdict
 
 
 def test_the_path_of_a_number_names_the_hop_that_lied() -> None:
@@ -78,3 +78,11 @@ def test_a_lie_blamed_on_two_hops_is_no_good_control() -> None:
 def test_a_run_that_ended_early_is_never_green() -> None:
     """Exit code 3, although nothing failed."""
     assert ledger.exit_code(evidence(info=info(interrupted="Ctrl-C")), findings([verdict("calls/rows")])) == 3
+
+
+def test_a_source_that_stays_away_is_one_loss() -> None:
+    """Thirty refused polls are one line."""
+    gaps = tuple(Gap(source=Source.AGENT_EXPORTER, at=after(10 + number), reason="refused", request=EXPORTER) for number in range(30))
+    losses = ledger.losses(evidence(gaps=gaps))
+
+    assert [(lost.source, lost.when) for lost in losses] == [(Source.AGENT_EXPORTER, "from 00:10.00 to 00:39.00, 30 times")]

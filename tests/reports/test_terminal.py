@@ -48,7 +48,7 @@ def test_a_requirement_that_nothing_judged_is_said() -> None:
     """Never silently green."""
     ran = evidence(info=info(scenario=scenario(requires=("sfu/rooms",))))
 
-    assert "UNDECIDED sfu/rooms: the scenario requires it and nothing judged it" in table(ran, findings([verdict("calls/rows")]))
+    assert "UNDECIDED sfu/rooms: required by the scenario, and nothing judged it" in table(ran, findings([verdict("calls/rows")]))
 
 
 @pytest.mark.parametrize("width", [80, 100, 132])
