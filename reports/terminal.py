@@ -55,7 +55,10 @@ def _head(evidence: Evidence, width: int) -> list[str]:
     if info.interrupted is not None:
         lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
     for sentence in (info.note or "").splitlines():
-        lines += textwrap.wrap(f"note   {sentence}", width, subsequent_indent=" " * 7) or [""]
+        is_log = sentence.startswith(" ")
+        lines += (
+            [_cut(f"       {sentence.strip()}", width)] if is_log else textwrap.wrap(f"note   {sentence}", width, subsequent_indent=" " * 7)
+        )
     return lines
 
 
