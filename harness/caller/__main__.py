@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -107,24 +108,21 @@ class Exchange:
         self._kit = kit
         self._sessions: set[Session] = set()
         self._failures = 0
+        self._is_stopping = False
 
     async def serve(self) -> int:
         """Returns, when every call has ended, how many of them met a bug of ours."""
         loop = asyncio.get_running_loop()
-        plans = asyncio.StreamReader(limit=1 << 20)
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(plans), sys.stdin)
+        plans: asyncio.Queue[CallPlan | None] = asyncio.Queue()
+        # A thread, because an event loop reads no plain file; a daemon on the bare descriptor, because a signal ends us while it waits.
+        threading.Thread(target=_read_plans, args=(loop, plans), daemon=True, name="plans").start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, plans, signal.Signals(number).name)
+        _tell({"ready": True})
         async with asyncio.TaskGroup() as calls:
-            reading = calls.create_task(self._read(plans, calls))
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._stop, reading, signal.Signals(number).name)
-            _tell({"ready": True})
-        transport.close()
+            while (plan := await plans.get()) is not None and not self._is_stopping:
+                calls.create_task(self._place(plan))
         return self._failures
-
-    async def _read(self, plans: asyncio.StreamReader, calls: asyncio.TaskGroup) -> None:
-        async for raw in plans:
-            plan: CallPlan = codec.from_json(CallPlan, json.loads(raw))
-            calls.create_task(self._place(plan))
 
     async def _place(self, plan: CallPlan) -> None:
         session = Session(plan, self._kit)
@@ -140,10 +138,21 @@ class Exchange:
         finally:
             self._sessions.discard(session)
 
-    def _stop(self, reading: asyncio.Task[None], name: str) -> None:
-        reading.cancel()
+    def _stop(self, plans: asyncio.Queue[CallPlan | None], name: str) -> None:
+        self._is_stopping = True
+        plans.put_nowait(None)
         for session in self._sessions:
             session.stop(f"the caller process was told to stop ({name})")
+
+
+def _read_plans(loop: asyncio.AbstractEventLoop, plans: asyncio.Queue[CallPlan | None]) -> None:
+    rest = b""
+    while chunk := os.read(sys.stdin.fileno(), 1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            plan: CallPlan = codec.from_json(CallPlan, json.loads(line))
+            loop.call_soon_threadsafe(plans.put_nowait, plan)
+    loop.call_soon_threadsafe(plans.put_nowait, None)
 
 
 async def _tell_health(tell: Callable[[], None]) -> None:
