@@ -1,0 +1,184 @@
+"""The kernel of the ledger: what each hop may say given what its source really said, and which hop made a false one.
+
+A step maps the set of things its source may have said to the set of things an honest hop may say. A hop that was read narrows the set to what it
+said, so a defect is blamed once, and the hops behind it are faithful; one that could not be read passes its set on, and blame falls on the span.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from harness.model import Gap, Status, value
+
+Key = tuple[str, ...]
+"""One thing that a hop says: ``("le", "1.0")``, ``("sum",)``, ``("row", call, "3")``."""
+
+
+@value
+class Range:
+    """One number in the quantity's unit; lo == hi: exact."""
+
+    lo: float
+    hi: float
+
+    def __post_init__(self) -> None:
+        if self.lo > self.hi:
+            msg = f"a range from {self.lo} to {self.hi} holds nothing"
+            raise ValueError(msg)
+
+
+Thing = Range | frozenset[str]
+
+
+def exactly(number: float) -> Range:
+    """The range that holds one number."""
+    return Range(lo=number, hi=number)
+
+
+@value
+class Reading:
+    """What a hop says as far as we know: observed and admitted are one type."""
+
+    parts: Mapping[Key, Thing]
+    may_lack: frozenset[Key] = frozenset()
+    """Keys whose absence is honest here."""
+    may_add: bool = False
+    """Keys that are not listed are honest here."""
+    because: tuple[str, ...] = ()
+    """Why the sets are as wide as they are."""
+    alpha: float = 0.0
+    """Probability that an honest hop falls outside; 0: a bound."""
+
+
+Defect = Callable[[Reading], Reading | None]
+"""A lie told by a hop, as a change of what it said. None: this reading offers nothing to lie about."""
+
+
+class Kind(enum.StrEnum):
+    """How two readings differ at a key."""
+
+    LACKS = "lacks"
+    EXTRA = "extra"
+    OTHER = "other"
+
+
+@value
+class Difference:
+    """The first key that proves that two readings cannot both be."""
+
+    key: Key
+    kind: Kind
+    admitted: Thing | None
+    said: Thing | None
+
+
+@value
+class Step:
+    """One arrow of a tree: from a source hop to a claim's hop."""
+
+    claim: str
+    source: str
+    """Claim of the source hop, or the name of the root."""
+    title: str
+    """The hop in words."""
+    admits: Callable[[Reading], Reading]
+    """Monotone: more possible sources admit no less."""
+    defects: Mapping[str, Defect]
+    """What the step promises to catch. One that would be admitted leaves it undecided."""
+    show: Callable[[Reading], str]
+    """A reading in a few words, for the table."""
+    explain: Callable[[Difference], str]
+    """A difference as a sentence."""
+    resolution: Callable[[Reading, Reading], str]
+    """The smallest lie that would be caught, given what is admitted and what was said."""
+
+
+@value
+class Tree:
+    """One quantity: its truth, its steps (sources before targets) and what each hop said."""
+
+    root: str
+    truth: Reading
+    steps: Sequence[Step]
+    seen: Mapping[str, Reading | Gap]
+    """By claim. A claim that is not here was never read."""
+
+
+@value
+class Judgement:
+    """One step, judged."""
+
+    step: Step
+    status: Status
+    since: str
+    """The last hop before it that was really read: together they are the span to blame."""
+    admitted: Reading
+    said: Reading | None
+    difference: Difference | None = None
+    is_faithful: bool = False
+    gap: Gap | None = None
+    admitted_defects: tuple[str, ...] = ()
+    """Defects of the step that this evidence would not have shown."""
+
+
+def differs(admitted: Reading, said: Reading) -> Difference | None:
+    """The first key at which ``said`` cannot be an honest saying of ``admitted``. None: it may be honest."""
+    for key, thing in admitted.parts.items():
+        found = said.parts.get(key)
+        if found is None:
+            if key not in admitted.may_lack and key not in said.may_lack:
+                return Difference(key=key, kind=Kind.LACKS, admitted=thing, said=None)
+        elif not _meets(thing, found):
+            return Difference(key=key, kind=Kind.OTHER, admitted=thing, said=found)
+    if not admitted.may_add:
+        for key, found in said.parts.items():
+            if key not in admitted.parts:
+                return Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
+    return None
+
+
+def judge(tree: Tree) -> Iterator[Judgement]:
+    """Every step of the tree, each hop given what its source said."""
+    at: dict[str, tuple[str, Reading]] = {tree.root: (tree.root, tree.truth)}
+    false_hops: set[str] = set()
+    for step in tree.steps:
+        since, given = at[step.source]
+        admitted = step.admits(given)
+        seen = tree.seen.get(step.claim)
+        if seen is None or isinstance(seen, Gap):
+            at[step.claim] = (since, admitted)
+            if step.source in false_hops:
+                false_hops.add(step.claim)
+            yield Judgement(step=step, status=Status.INCONCLUSIVE, since=since, admitted=admitted, said=None, gap=seen)
+            continue
+        at[step.claim] = (step.claim, seen)
+        difference = differs(admitted, seen)
+        if difference is not None:
+            false_hops.add(step.claim)
+            yield Judgement(step=step, status=Status.FAIL, since=since, admitted=admitted, said=seen, difference=difference)
+            continue
+        unseen = tuple(name for name, lie in lies(step, seen) if differs(admitted, lie) is None)
+        is_faithful = step.source in false_hops
+        if is_faithful:
+            false_hops.add(step.claim)
+        status = Status.INCONCLUSIVE if unseen else Status.PASS
+        yield Judgement(
+            step=step, status=status, since=since, admitted=admitted, said=seen, is_faithful=is_faithful, admitted_defects=unseen
+        )
+
+
+def lies(step: Step, said: Reading) -> Iterator[tuple[str, Reading]]:
+    """What the hop would have said with each of the step's defects."""
+    for name, defect in step.defects.items():
+        lie = defect(said)
+        if lie is not None:
+            yield name, lie
+
+
+def _meets(admitted: Thing, said: Thing) -> bool:
+    if isinstance(admitted, Range) and isinstance(said, Range):
+        return admitted.lo <= said.hi and said.lo <= admitted.hi
+    if isinstance(admitted, frozenset) and isinstance(said, frozenset):
+        return bool(admitted & said)
+    return False

@@ -1,0 +1,116 @@
+"""Observations of one run, put in order: by source, by series, in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from harness.measure.counters import growth
+from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@value
+class Timeline:
+    """One series as one source said it."""
+
+    name: str
+    labels: Mapping[str, str]
+    samples: tuple[tuple[UnixNs, float], ...]
+    """Ascending."""
+    request: str
+
+    def at(self, instant: UnixNs) -> float | None:
+        """The value last said at or before ``instant``. None: nothing was said yet."""
+        said = [number for at, number in self.samples if at <= instant]
+        return said[-1] if said else None
+
+
+@value
+class Reader:
+    """What the sources of a run said, indexed."""
+
+    timelines: Mapping[Source, Mapping[str, tuple[Timeline, ...]]]
+    polls: Mapping[Source, tuple[Poll, ...]]
+    rows: Mapping[str, tuple[Row, ...]]
+    gaps: Mapping[Source, tuple[Gap, ...]]
+
+    @staticmethod
+    def of(evidence: Evidence) -> Reader:
+        """The index of ``evidence``."""
+        return Reader(
+            timelines=_timelines(evidence.observations),
+            polls=_by_source(item for item in evidence.observations if isinstance(item, Poll)),
+            rows=_by_table(item for item in evidence.observations if isinstance(item, Row)),
+            gaps=_gaps(evidence.gaps),
+        )
+
+    def gap(self, source: Source) -> Gap | None:
+        """Why ``source`` could not be read to the end. None: its last reading succeeded."""
+        found = self.gaps.get(source, ())
+        if not found:
+            return None
+        polls = self.polls.get(source, ())
+        if polls and polls[-1].at > found[-1].at and not found[-1].is_blind:
+            return None
+        return found[-1]
+
+    def is_read(self, source: Source) -> bool:
+        """Something was read of ``source`` at least once."""
+        return bool(self.polls.get(source))
+
+    def series(self, source: Source, name: str) -> tuple[Timeline, ...]:
+        """The series called ``name``."""
+        return self.timelines.get(source, {}).get(name, ())
+
+    def grown(self, timeline: Timeline, source: Source, since: UnixNs) -> float:
+        """What a counter grew by after ``since``. One that was not there yet when the source was read before began at 0."""
+        before = timeline.at(since)
+        after = [number for at, number in timeline.samples if at > since]
+        if before is None:
+            was_read = any(poll.at <= since for poll in self.polls.get(source, ())) or source is Source.PROMETHEUS
+            return growth([0.0 if was_read else after[0], *after]) if after else 0.0
+        return growth([before, *after])
+
+
+def _timelines(observations: Iterable[Observation]) -> dict[Source, dict[str, tuple[Timeline, ...]]]:
+    found: dict[Source, dict[str, dict[Labels, list[Sample]]]] = {}
+    for item in observations:
+        if isinstance(item, Sample):
+            labels = tuple(sorted(item.labels.items()))
+            found.setdefault(item.source, {}).setdefault(item.name, {}).setdefault(labels, []).append(item)
+    return {
+        source: {name: tuple(_timeline(name, samples) for samples in series.values()) for name, series in names.items()}
+        for source, names in found.items()
+    }
+
+
+def _timeline(name: str, samples: list[Sample]) -> Timeline:
+    ordered = sorted(samples, key=lambda sample: sample.at)
+    return Timeline(
+        name=name,
+        labels=ordered[0].labels,
+        samples=tuple((sample.at, sample.value) for sample in ordered),
+        request=ordered[-1].request,
+    )
+
+
+def _by_source(polls: Iterable[Poll]) -> dict[Source, tuple[Poll, ...]]:
+    found: dict[Source, list[Poll]] = {}
+    for poll in sorted(polls, key=lambda poll: poll.at):
+        found.setdefault(poll.source, []).append(poll)
+    return {source: tuple(entries) for source, entries in found.items()}
+
+
+def _by_table(rows: Iterable[Row]) -> dict[str, tuple[Row, ...]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.table, []).append(row)
+    return {table: tuple(entries) for table, entries in found.items()}
+
+
+def _gaps(gaps: Iterable[Gap]) -> dict[Source, tuple[Gap, ...]]:
+    found: dict[Source, list[Gap]] = {}
+    for gap in sorted(gaps, key=lambda gap: gap.at):
+        found.setdefault(gap.source, []).append(gap)
+    return {source: tuple(entries) for source, entries in found.items()}
