@@ -134,7 +134,7 @@ def judge(path: Path) -> Finished:
 
 def report(finished: Finished) -> Finished:
     """Writes ``report.html``, ``junit.xml`` and ``summary.md``."""
-    from reports import html, junit, markdown  # they bring a plot library: a second that judging need not wait for
+    from reports import html, junit, markdown  # they bring a template engine: judging need not wait for it
 
     run_dir, evidence, findings = RunDir(finished.path), finished.evidence, finished.findings
     run_dir.write_text("report.html", html.page(evidence, findings, _sounds(finished), run=finished.name))
