@@ -53,6 +53,8 @@ class Voice:
         if at - self._frames[-1][0] > _GAP_NS:
             self._forget(at)
         self._frames.append((at, pcm))
+        if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
+            return ended
         blocks = np.square(pcm.astype(np.float32)).reshape(4, self._block).mean(axis=1)
         loud = np.flatnonzero(blocks > self._loud)
         if len(loud) == 0:
