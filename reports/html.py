@@ -162,7 +162,7 @@ def _ruler(evidence: Evidence, findings: Findings) -> dict[str, Any]:
 def _control(findings: Findings) -> dict[str, str]:
     if not findings.planted:
         return {"tone": "unsure", "shown": "none planted"}
-    tone = "good" if ledger.is_control_good(findings.planted) else "bad"
+    tone = {"ok": "good", "not localised": "unsure", "NOT SHOWN": "bad"}[ledger.control(findings.planted)]
     return {"tone": tone, "shown": f"{len(findings.planted)} planted, {ledger.planted_sentence(findings.planted)}"}
 
 

@@ -82,7 +82,7 @@ def _control(suite: ET.Element, findings: Findings) -> None:
     """Planted lies: one that was not caught at its own hop is an error, since the green of its claim then shows nothing."""
     for lie in findings.planted:
         case = _case(suite, f"control/{lie.claim}: {lie.defect}")
-        if not lie.is_localised:
+        if not lie.is_caught:
             where = ", ".join(lie.caught_at) or "no claim"
             _say(case, "error", f"planted at {lie.claim}, turned red: {where}", "control")
 

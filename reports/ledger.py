@@ -180,9 +180,11 @@ def planted_sentence(planted: tuple[PlantedLie, ...]) -> str:
     return f"{caught} caught, {localised} at the right hop"
 
 
-def is_control_good(planted: tuple[PlantedLie, ...]) -> bool:
-    """Every planted lie was caught, at the hop that told it; nothing planted shows nothing."""
-    return bool(planted) and all(lie.is_localised for lie in planted)
+def control(planted: tuple[PlantedLie, ...]) -> str:
+    """``ok``; ``not localised``: every lie turned its own hop red, one turned others red too; ``NOT SHOWN``: one was not caught, or none planted."""
+    if not planted or not all(lie.is_caught for lie in planted):
+        return "NOT SHOWN"
+    return "ok" if all(lie.is_localised for lie in planted) else "not localised"
 
 
 def losses(evidence: Evidence) -> tuple[Loss, ...]:

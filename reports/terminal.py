@@ -14,6 +14,7 @@ _SHARES = {"hop": 18, "says": 8, "may say": 10, "would catch": 11}
 """Narrowest useful widths: a column is cut down to this before the table grows wider than the terminal."""
 _QUANTITY = 11
 _VERDICT = 9
+_CONTROL_STYLES = {"ok": "ok", "not localised": "undecided", "NOT SHOWN": "FAIL"}
 _SGR = {"FAIL": "1;31", "ok": "32", "faithful": "33", "undecided": "33", "blind": "2", "bold": "1", "dim": "2"}
 
 
@@ -103,11 +104,10 @@ def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[
         lines += _group(group, widths, pen)
     count = f"{len(findings.planted)} planted lies"
     control = ledger.planted_sentence(findings.planted) if findings.planted else "none: nothing was shown"
-    is_good = ledger.is_control_good(findings.planted)
+    verdict = ledger.control(findings.planted)
     says = widths["says"] + widths["may say"] + widths["would catch"] + 4
     lines.append(
-        f"{'control':<{_QUANTITY}}  {count:<{widths['hop']}}  {control:<{says}}  "
-        + (pen.paint("ok", "ok") if is_good else pen.paint("FAIL", "NOT SHOWN"))
+        f"{'control':<{_QUANTITY}}  {count:<{widths['hop']}}  {control:<{says}}  " + (pen.paint(_CONTROL_STYLES[verdict], verdict))
     )
     return lines
 

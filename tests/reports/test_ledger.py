@@ -65,14 +65,14 @@ def test_a_requirement_that_no_verdict_speaks_of_is_named() -> None:
 
 def test_nothing_planted_is_no_control() -> None:
     """An empty list of lies shows nothing."""
-    assert not ledger.is_control_good(())
+    assert ledger.control(()) == "NOT SHOWN"
 
 
 def test_a_lie_blamed_on_two_hops_is_no_good_control() -> None:
     """Caught, and not localised."""
     lie = findings().planted[0]
 
-    assert not ledger.is_control_good((replace(lie, caught_at=(lie.claim, "ttfw/rule")),))
+    assert ledger.control((replace(lie, caught_at=(lie.claim, "ttfw/rule")),)) == "not localised"
 
 
 def test_a_run_that_ended_early_is_never_green() -> None:
