@@ -125,8 +125,11 @@ def _monitoring(evidence: Evidence, findings: Findings, carded: set[str]) -> dic
     judged = [one for one in ledger.of_light(findings, Light.MONITORING) if one.blind is None]
     kinds = [word(one) for one in judged]
     lines: list[dict[str, str | None]] = []
-    for one in [one for one in judged if word(one) == "FAIL"][:3]:
-        place = f"{quantity(one.claim)} at {one.hop}: says {one.says}, may say {one.may_say}"
+    wrong = [one for one in judged if word(one) == "FAIL"] or [one for one in judged if one.claim in carded]
+    for one in wrong[:3]:
+        place = f"{quantity(one.claim)} at {one.hop}: " + (
+            f"says {one.says}, may say {one.may_say}" if word(one) == "FAIL" else "undecided"
+        )
         lines.append({"anchor": _anchor(one.claim), "text": place, "effect": one.effect})
     told = [f"{plural(len(judged), 'claim')} judged", f"{kinds.count('FAIL')} failed"]
     if faithful := kinds.count("faithful"):
