@@ -48,7 +48,7 @@ def latencies(facts: Facts) -> list[float]:
 
 def verdicts(facts: Facts, ruler: Ruler) -> Iterator[Verdict]:
     """``calls/answered``, and one claim a limit."""
-    yield _answered(facts)
+    yield _answered(facts, ruler)
     slo, found = facts.evidence.info.scenario.slo, figures(facts)
     if slo.ttfw_p50_s is not None:
         yield _latency("slo/ttfw-p50", "TTFW p50", found.ttfw_p50_s, slo.ttfw_p50_s, ruler)
@@ -61,7 +61,7 @@ def verdicts(facts: Facts, ruler: Ruler) -> Iterator[Verdict]:
         yield _verdict("slo/missed-turns", status, sentence, str(found.missed), f"at most {slo.missed_turns}", "1 turn")
 
 
-def _answered(facts: Facts) -> Verdict:
+def _answered(facts: Facts, ruler: Ruler) -> Verdict:
     """Every call is answered and every turn replied to, unless the user's limit allows fewer."""
     records = facts.evidence.records
     failed = [record for record in records if record.outcome is not CallOutcome.COMPLETED and record.outcome not in OURS]
@@ -72,7 +72,10 @@ def _answered(facts: Facts) -> Verdict:
     may = "every call" if wanted is None else f"at least {wanted:.0%}"
     if wanted is not None and records and not ours:
         failed = failed if answered / len(records) < wanted else []
-    if failed:
+    if failed and not ruler.is_straight and all(record.outcome is CallOutcome.SILENT for record in failed):
+        # A caller that stutters is not understood: no answer to it says nothing of the agent.
+        status, sentence = Status.INCONCLUSIVE, f"{_names(failed)}: {_SAYS[CallOutcome.SILENT]}, and our own media was late: {ruler.bent}"
+    elif failed:
         status, sentence = Status.FAIL, f"{_names(failed)}: {_SAYS[failed[0].outcome]}" + _detail(failed[0])
     elif ours:
         status, sentence = Status.INCONCLUSIVE, f"{_names(ours)}: {_SAYS[ours[0].outcome]}"

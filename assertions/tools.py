@@ -55,7 +55,7 @@ def _provoked(facts: Facts) -> Reading:
             place += 1
             key = ("tool", record.plan.call_id, str(place))
             parts[key] = frozenset({_execution(plan.tool, plan.tool_arguments, success=True)})
-            if turn.first_word_at is None:
+            if turn.first_word_at is None or turn.void is not None:
                 may_lack.add(key)
     return Reading(parts=parts, may_lack=frozenset(may_lack), because=("each such turn calls its tool once",))
 
@@ -148,7 +148,7 @@ def _counted(facts: Facts) -> Reading:
         for turn in record.turns:
             if turn.tool is not None:
                 key = (turn.tool, "success")
-                low[key] = low.get(key, 0) + (turn.first_word_at is not None)
+                low[key] = low.get(key, 0) + (turn.first_word_at is not None and turn.void is None)
                 high[key] = high.get(key, 0) + 1
     for record in facts.broken:
         for plan in record.plan.turns:

@@ -92,10 +92,10 @@ def heard(facts: Facts) -> Reading:
                 parts[key] = Range(lo=-record.plan.answer_timeout_s, hi=record.plan.answer_timeout_s)
             else:
                 parts[key] = Range(lo=latency - ONSET_S, hi=latency + ONSET_S)
-            if latency is None:
+            if latency is None or turn.void is not None:
                 may_lack.add(key)
     if any(turn.void for record in facts.whole for turn in record.turns):
-        because.append("void turns may have lasted any time")
+        because.append("void turns may have lasted any time, or have been no turn for the agent")
     return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(because))
 
 

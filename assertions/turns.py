@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Iterator, Mapping
@@ -67,12 +68,16 @@ def _lines(record: CallRecord) -> Iterator[tuple[Key, str, bool]]:
         said[role] += 1
         return ("row", call_id, role, str(said[role])), _ANYTHING if text is None else normalised(text), is_sure
 
+    if record.agent_joined_at is None:
+        return
     if record.plan.greeting is not None or record.greeted_at is not None:
         yield line("assistant", record.plan.greeting, is_sure=record.greeted_at is not None)
     for turn in record.turns:
-        is_heard = turn.first_word_at is not None
-        yield line("user", turn.text, is_sure=is_heard)
-        yield line("assistant", record.plan.turns[turn.index - 1].reply, is_sure=is_heard)
+        # Our media stuttered in a void turn: the agent may have heard anything.
+        is_sure = turn.first_word_at is not None and turn.void is None
+        reply = record.plan.turns[turn.index - 1].reply
+        yield line("user", turn.text if turn.void is None else None, is_sure=is_sure)
+        yield line("assistant", reply if turn.void is None else None, is_sure=is_sure)
 
 
 _ANYTHING = "*"
@@ -80,24 +85,44 @@ _ANYTHING = "*"
 
 
 def _transcripts(rows: tuple[Row, ...], truth: Reading) -> Reading:
+    """The rows, each at the place of the line that it tells; what no line accounts for is numbered on behind them."""
     by_call: dict[str, list[Row]] = {}
     for row in rows:
         by_call.setdefault(str(row.columns.get("call_id")), []).append(row)
     parts: dict[Key, Thing] = {}
     for call_id, found in by_call.items():
-        counts = dict.fromkeys(ROLES, 0)
-        roles = []
-        for row in sorted(found, key=lambda row: (str(row.columns.get("timestamp")), str(row.columns.get("id")))):
-            role = str(row.columns.get("role"))
-            counts[role] = counts.get(role, 0) + 1
-            roles.append(role)
-            key = ("row", call_id, role, str(counts[role]))
-            free = truth.parts.get(key) == frozenset({_ANYTHING})
-            parts[key] = frozenset({_ANYTHING if free else normalised(str(row.columns.get("content")))})
-        is_ordered = all(before != after for before, after in itertools.pairwise(roles)) or len(set(roles)) < 2
-        wanted = truth.parts.get(("order", call_id))
-        parts["order", call_id] = frozenset({"in order" if is_ordered or wanted is None else " ".join(roles)})
-    return Reading(parts={key: thing for key, thing in parts.items() if key[0] == "row" or key in truth.parts})
+        ordered = sorted(found, key=lambda row: (str(row.columns.get("timestamp")), str(row.columns.get("id"))))
+        said = [(str(row.columns.get("role")), normalised(str(row.columns.get("content")))) for row in ordered]
+        for role in dict.fromkeys([*ROLES, *(role for role, _ in said)]):
+            wanted = {key: thing for key, thing in truth.parts.items() if key[0] == "row" and key[1] == call_id and key[2] == role}
+            parts.update(_placed([words for each, words in said if each == role], wanted, call_id, role))
+        if ("order", call_id) in truth.parts:
+            roles = [role for role, _ in said]
+            is_in_order = all(before != after for before, after in itertools.pairwise(roles)) or len(roles) != _lines_of(truth, call_id)
+            parts["order", call_id] = frozenset({"in order" if is_in_order else " ".join(roles)})
+    return Reading(parts=parts)
+
+
+def _lines_of(truth: Reading, call_id: str) -> int:
+    return sum(key[0] == "row" and key[1] == call_id for key in truth.parts)
+
+
+def _placed(said: list[str], wanted: Mapping[Key, Thing], call_id: str, role: str) -> dict[Key, Thing]:
+    """Lines of one role against those that were spoken, by the longest common sequence: a lost row moves no other row's place."""
+    keys = list(wanted)
+    spoken = [next(iter(thing)) if isinstance(thing, frozenset) else "" for thing in wanted.values()]
+    if _ANYTHING in spoken and len(said) == len(spoken):
+        said = [_ANYTHING if free == _ANYTHING else words for free, words in zip(spoken, said, strict=True)]
+    parts: dict[Key, Thing] = {}
+    extra = len(keys)
+    for _, from_spoken, to_spoken, from_said, to_said in difflib.SequenceMatcher(None, spoken, said, autojunk=False).get_opcodes():
+        pairs = list(zip(range(from_spoken, to_spoken), range(from_said, to_said), strict=False))
+        for place, other in pairs:
+            parts[keys[place]] = frozenset({said[other]})
+        for other in range(from_said + len(pairs), to_said):
+            extra += 1
+            parts["row", call_id, role, str(extra)] = frozenset({said[other]})
+    return parts
 
 
 def _show_rows(reading: Reading) -> str:

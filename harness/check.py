@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from assertions import agent, calls, sfu, tools, ttfw, turns
 from assertions.facts import Facts
-from assertions.ledger import Judgement, Kind, Reading, Tree, judge, lies
+from assertions.ledger import Judgement, Reading, Tree, judge, lies
 from harness.model import (
     Evidence,
     Findings,
@@ -26,8 +26,8 @@ PACING_P99_MS = 10.0
 VOID_RATIO = 0.01
 """Share of turns that may be void; at least one always may."""
 _QUANTITIES = (calls, turns, tools, ttfw, sfu)
-_TIMED = "ttfw/"
-"""Claims that rest on when we spoke and heard."""
+_SPOKEN = ("spoken", "provoked", "heard")
+"""Roots that rest on our own media being on time."""
 CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "calls/answered": (),
     "calls/rows": (Source.ROWS,),
@@ -123,8 +123,8 @@ def _verdict(facts: Facts, judgement: Judgement, ruler: Ruler) -> Verdict:
         sentence = f"{judgement.gap.source if judgement.gap else 'the source'} could not be read: {reason}"
     elif judgement.difference is not None:
         sentence = step.explain(judgement.difference)
-        if judgement.since not in (step.source, judgement.since):
-            sentence += f" (somewhere after {judgement.since})"
+        if judgement.since != step.source:
+            sentence += f" (somewhere after {judgement.since}: {step.source} could not be read)"
     elif judgement.admitted_defects:
         sentence = f"this run would not have shown: {', '.join(judgement.admitted_defects)}; more calls or turns would"
     elif judgement.is_faithful:
@@ -134,7 +134,7 @@ def _verdict(facts: Facts, judgement: Judgement, ruler: Ruler) -> Verdict:
     if status is Status.PASS and facts.broken:
         status = Status.INCONCLUSIVE
         sentence = f"{len(facts.broken)} calls were cut: what the stack should say of them is not known"
-    if status is not Status.INCONCLUSIVE and step.claim.startswith(_TIMED) and not ruler.is_straight and not _is_exact(judgement):
+    if status is not Status.INCONCLUSIVE and not ruler.is_straight and _rests_on_us(judgement):
         status, sentence = Status.INCONCLUSIVE, f"our own measurement is in doubt: {ruler.bent}"
     return Verdict(
         claim=step.claim,
@@ -148,18 +148,15 @@ def _verdict(facts: Facts, judgement: Judgement, ruler: Ruler) -> Verdict:
         is_faithful=judgement.is_faithful and status is Status.PASS,
         blind=blind,
         because=judgement.admitted.because,
-        effect=_effect(facts) if status is Status.FAIL and step.claim.startswith(_TIMED) else None,
+        effect=_effect(facts) if status is Status.FAIL and step.claim.startswith("ttfw/") else None,
         evidence=_evidence(facts, judgement),
         alpha=judgement.admitted.alpha,
     )
 
 
-def _is_exact(judgement: Judgement) -> bool:
-    """The difference does not rest on our clock: a count, or a hop held against the hop before it."""
-    if judgement.step.claim != "ttfw/exporter":
-        return judgement.since == judgement.step.source
-    difference = judgement.difference
-    return difference is not None and (difference.key == ("count",) or difference.kind is not Kind.OTHER)
+def _rests_on_us(judgement: Judgement) -> bool:
+    """The step is held against what callers spoke and heard, not against another hop: a caller that stutters is misheard, too."""
+    return judgement.since in _SPOKEN
 
 
 def _effect(facts: Facts) -> str | None:
