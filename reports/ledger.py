@@ -86,10 +86,11 @@ class Run:
 
 
 def groups(verdicts: Iterable[Verdict]) -> tuple[Group, ...]:
-    """By quantity, in the order in which quantities first appear."""
+    """By quantity, in the order in which quantities first appear; what the agent is held to stands under its own name."""
     by_title: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
-        by_title.setdefault(quantity(verdict.claim), []).append(verdict)
+        title = "agent" if verdict.light is Light.AGENT else quantity(verdict.claim)
+        by_title.setdefault(title, []).append(verdict)
     return tuple(Group(title=title, verdicts=tuple(found)) for title, found in by_title.items())
 
 

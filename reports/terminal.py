@@ -128,11 +128,10 @@ def _widths(verdicts: tuple[Verdict, ...], width: int) -> dict[str, int]:
     widths = {name: max(26 if name == "hop" else len(name), needed[name]) for name in _SHARES}
     spare = width - _QUANTITY - 2 - _VERDICT - 2 * len(widths)
     while sum(widths.values()) > spare:
-        over = {name: widths[name] - _SHARES[name] for name in widths}
-        widest = max(over, key=lambda name: over[name])
-        if over[widest] <= 0:
+        can_shrink = [name for name in widths if widths[name] > _SHARES[name]]
+        if not can_shrink:
             break
-        widths[widest] -= 1
+        widths[max(can_shrink, key=lambda name: widths[name])] -= 1
     return widths
 
 
