@@ -10,6 +10,8 @@ from pathlib import Path
 from harness.stack.supervise import Child, Command, Supervisor
 
 NAME = "ref-agent"
+RULER = "agent-ruler.jsonl"
+"""The agent's own instants, beside its log: what a calibration is made of."""
 # `/` of the worker's own health port answers before it is registered; a dispatch made in between is dropped for good.
 _REGISTERED = b"registered worker"
 _READY_S = 60.0

@@ -103,7 +103,7 @@ class Supervisor:
         """Data directories and generated configuration; gone at the end."""
         # Traversable, not listable: PostgreSQL may have to run under another account.
         self.scratch.chmod(0o711)
-        self._logs = logs
+        self.logs = logs
         self._clock = clock
         self._mark = secrets.token_hex(8)
         self._lock = threading.Lock()
@@ -115,7 +115,7 @@ class Supervisor:
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Supervisor:
-        self._logs.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
         script = Path(guard.__file__)
         # -I -S: no site packages, so that it is there within milliseconds. A session of its own: Ctrl-C is not for it.
         self._guard = subprocess.Popen(
@@ -153,7 +153,7 @@ class Supervisor:
 
         Raises EnvironmentFault if it cannot be executed.
         """
-        path = self._logs / f"{command.name}.log"
+        path = self.logs / f"{command.name}.log"
         with self._lock:
             if self._is_stopping:
                 raise StackError(f"{command.name} was not started: the stack is being stopped")
