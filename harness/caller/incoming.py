@@ -67,10 +67,9 @@ class Incoming:
             return
         extended = self._extended(timestamp)
         self.frames.append(Frame(at=at, timestamp=extended, pcm=pcm))
-        for start in range(0, len(pcm) - FRAME_SAMPLES + 1, FRAME_SAMPLES):
-            event = self._voice.heard(UnixNs(at + start * 1_000_000_000 // RATE_HZ), pcm[start : start + FRAME_SAMPLES])
-            if event:
-                yield event
+        event = self._voice.heard(at, pcm)
+        if event:
+            yield event
 
     def _extended(self, timestamp: int) -> int:
         """RTP time that does not wrap."""

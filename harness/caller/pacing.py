@@ -30,7 +30,7 @@ class MediaThread:
     def __init__(self, clock: Clock) -> None:
         self.lateness = Lateness()
         self.late: list[tuple[UnixNs, UnixNs]] = []
-        """From when a tick was due until it was done, for those over ``LATE_NS``."""
+        """From when a tick was due until it was done, for those over ``LATE_NS``; disjoint."""
         self.failure: BaseException | None = None
         self._clock = clock
         self._batch = Batch()
@@ -108,8 +108,13 @@ class MediaThread:
 
     def _record(self, due: int, done: int) -> None:
         self.lateness.add(done - due)
-        if done - due > LATE_NS:
-            self.late.append((self._clock.at_monotonic(due), self._clock.at_monotonic(done)))
+        if done - due <= LATE_NS:
+            return
+        began, ended = self._clock.at_monotonic(due), self._clock.at_monotonic(done)
+        # Ticks that catch up after one stall are one interval.
+        if self.late and self.late[-1][1] >= began:
+            began = self.late.pop()[0]
+        self.late.append((began, ended))
 
     def _give_up(self, behind: int) -> int:
         """Skips the frames that were missed, in RTP time too. Returns the nanoseconds skipped."""

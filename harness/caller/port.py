@@ -57,9 +57,14 @@ class Port:
         """Sends the packet that is due."""
         assert self.outgoing is not None
         length = self.outgoing.write(self._protected.view)
-        size = self._protected.protect(length)
         sent_ns = time.monotonic_ns()
-        self._send(self._protected.view[:size], sent_ns)
+        try:
+            size = self._protected.protect(length)
+        except SrtpError:
+            self.send_errors += 1
+        else:
+            sent_ns = time.monotonic_ns()
+            self._send(self._protected.view[:size], sent_ns)
         self.outgoing.left(sent_ns, due_ns, length - rtp.FIXED.size)
 
     def report(self, now_ns: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ PAUSE_S = 0.4
 """Silence shorter than this is inside an utterance: stops and word gaps are below 0.25 s, sentence gaps mostly above."""
 _MEMORY_FRAMES = 30
 """0.6 s: what onset needs to know the noise (0.3 s), and the softest rise."""
+_TAIL_NS = 160_000_000
+"""How long after its last loud block an utterance may fade."""
 _GAP_NS = 100_000_000
 """Frames that far apart are not one sound: what lies between was not sent."""
 
@@ -34,10 +37,8 @@ class Voice:
     """Takes frames in the order of their sound."""
 
     def __init__(self, rate_hz: int, frame_samples: int, look_ahead_samples: int) -> None:
-        """look_ahead_samples: by how much the codec delays sound; taken off every instant."""
+        """frame_samples: of an ordinary frame. look_ahead_samples: by how much the codec delays sound; taken off every instant."""
         self._rate_hz = rate_hz
-        self._frame = frame_samples
-        self._frame_ns = frame_samples * 1_000_000_000 // rate_hz
         self._look_ahead_ns = look_ahead_samples * 1_000_000_000 // rate_hz
         self._block = frame_samples // 4
         self._loud = power(LOUD_DBFS)
@@ -48,19 +49,22 @@ class Voice:
         self._loud_until_ns = 0
 
     def heard(self, at: UnixNs, pcm: NDArray[np.int16]) -> Utterance | None:
-        """One frame that arrived at ``at``. Returns the utterance that it began or ended; None if it changed nothing."""
+        """One frame that arrived at ``at``. Returns the utterance that it began or ended; None if it changed nothing.
+
+        pcm: a multiple of a quarter of an ordinary frame.
+        """
         ended = self.passed(at)
         if at - self._frames[-1][0] > _GAP_NS:
             self._forget(at)
         self._frames.append((at, pcm))
         if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
             return ended
-        blocks = np.square(pcm.astype(np.float32)).reshape(4, self._block).mean(axis=1)
+        blocks = np.square(pcm.astype(np.float32)).reshape(-1, self._block).mean(axis=1)
         loud = np.flatnonzero(blocks > self._loud)
         if len(loud) == 0:
             return ended
         if self._started_at is not None:
-            self._loud_until_ns = at + (int(loud[-1]) + 1) * self._frame_ns // 4
+            self._loud_until_ns = at + self._ns((int(loud[-1]) + 1) * self._block)
             return None
         return ended or self._begin()
 
@@ -71,33 +75,42 @@ class Voice:
         utterance = Utterance(started_at=self._started_at, ended_at=self._end())
         self._started_at = None
         # What was said must not be found again as the beginning of what comes.
-        for index, (arrived_at, _) in enumerate(self._frames):
+        for index, (arrived_at, pcm) in enumerate(self._frames):
             if arrived_at < self._loud_until_ns:
-                self._frames[index] = (arrived_at, self._silence)
+                self._frames[index] = (arrived_at, np.zeros_like(pcm))
         return utterance
 
     def _forget(self, at: int) -> None:
         """Nothing was sent before ``at``: silence stands there."""
         self._frames.clear()
-        self._frames.extend((at - n * self._frame_ns, self._silence) for n in range(_MEMORY_FRAMES, 0, -1))
+        step_ns = self._ns(len(self._silence))
+        self._frames.extend((at - n * step_ns, self._silence) for n in range(_MEMORY_FRAMES, 0, -1))
 
     def _begin(self) -> Utterance | None:
         sample = onset(np.concatenate([pcm for _, pcm in self._frames]), self._rate_hz)
         if sample is None:
             return None
-        self._started_at = self._instant(sample)
-        self._loud_until_ns = self._frames[-1][0] + self._frame_ns
+        self._started_at = self._instant(self._frames, sample)
+        at, pcm = self._frames[-1]
+        self._loud_until_ns = at + self._ns(len(pcm))
         return Utterance(started_at=self._started_at, ended_at=None)
 
     def _end(self) -> UnixNs:
         """The last voiced sample: the onset of the sound played backwards."""
-        frames = [frame for frame in self._frames if frame[0] < self._loud_until_ns + self._frame_ns * 8]
+        frames = [frame for frame in self._frames if frame[0] < self._loud_until_ns + _TAIL_NS]
         pcm = np.concatenate([pcm for _, pcm in frames])
         sample = onset(pcm[::-1], self._rate_hz)
         if sample is None:
             return UnixNs(self._loud_until_ns - self._look_ahead_ns)
-        return self._instant(len(pcm) - 1 - sample)
+        return self._instant(frames, len(pcm) - 1 - sample)
 
-    def _instant(self, sample: int) -> UnixNs:
-        index, offset = divmod(sample, self._frame)
-        return UnixNs(self._frames[index][0] + offset * 1_000_000_000 // self._rate_hz - self._look_ahead_ns)
+    def _instant(self, frames: Iterable[tuple[int, NDArray[np.int16]]], sample: int) -> UnixNs:
+        """When sample number ``sample`` of these frames was heard."""
+        for at, pcm in frames:
+            if sample < len(pcm):
+                return UnixNs(at + self._ns(sample) - self._look_ahead_ns)
+            sample -= len(pcm)
+        raise IndexError(sample)
+
+    def _ns(self, samples: int) -> int:
+        return samples * 1_000_000_000 // self._rate_hz

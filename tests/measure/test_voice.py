@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -25,14 +26,14 @@ def silence(samples: int) -> Pcm:
     return np.zeros(samples, np.int16)
 
 
-def heard(pcm: Pcm, missing: Iterable[int] = (), look_ahead: int = 0) -> list[Utterance]:
+def heard(pcm: Pcm, missing: Iterable[int] = (), look_ahead: int = 0, frame: int = 960) -> list[Utterance]:
     """What is told of ``pcm`` when it arrives frame by frame, except the frames that are missing."""
     voice = Voice(48_000, 960, look_ahead)
     gone = set(missing)
     told = []
-    for number in range(len(pcm) // 960):
-        at = UnixNs(START + number * FRAME_NS)
-        event = voice.passed(at) if number in gone else voice.heard(at, pcm[number * 960 : (number + 1) * 960])
+    for number in range(len(pcm) // frame):
+        at = UnixNs(START + number * frame * 1_000_000_000 // 48_000)
+        event = voice.passed(at) if number in gone else voice.heard(at, pcm[number * frame : (number + 1) * frame])
         if event:
             told.append(event)
     return told
@@ -93,3 +94,13 @@ def test_the_codecs_delay_is_taken_off() -> None:
     corrected = heard(np.concatenate([silence(9_600), tone(9_600), silence(48_000)]), look_ahead=312)
 
     assert [a.started_at - b.started_at for a, b in zip(plain, corrected, strict=True)] == [6_500_000] * 2
+
+
+@pytest.mark.parametrize("frame", [480, 1920, 2880])
+def test_frames_may_be_of_any_length(frame: int) -> None:
+    """10, 40 and 60 ms: the same instants as with 20."""
+    told = heard(np.concatenate([silence(28_800), tone(28_800), silence(57_600)]), frame=frame)
+
+    assert [abs(utterance.started_at - instant(28_800)) <= 21_000 for utterance in told] == [True, True]
+    assert told[1].ended_at is not None
+    assert abs(told[1].ended_at - instant(57_600)) <= 2_000_000
