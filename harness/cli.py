@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from harness import target
-    from harness.caller.prompts import load_prompts
-    from harness.check import CLAIMS
-    from harness.run import Order
-    from harness.run import run as run_order
-
     if options.users is not None or options.spawn_rate is not None:
         raise UsageError("-u and -r are refused: the scenario's 'calls' and 'arrival' say how many calls are placed and when")
-    prompts = {name: prompt.text for name, prompt in load_prompts().items()}
-    order = Order(
-        scenario=scenario.load(scenario.find(options.scenario), prompts=prompts, claims=CLAIMS, seed=options.seed),
-        target=target.load(Path(options.target), os.environ) if options.target else None,
-        defect=_defect(options),
-        calibration=_calibration(options),
-        home=_home(),
-        runs=rundir.RUNS,
-        environ=os.environ,
-        argv=options.argv,
-    )
-    return _show(run_order(order, progress=_Progress()), options)
+    return _show(_place(options, _calibration(options)), options)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -95,13 +79,32 @@ def explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def calibrate(options: argparse.Namespace) -> int:
+    from harness.calibrate import from_runs
+    from harness.clock import Clock
+
+    paths = [rundir.find(name) for name in options.runs]
+    if not paths:
+        options.scenario, options.target, options.seed, options.defect = "smoke", None, None, None
+        paths = [_place(options, None).path for _ in range(options.times)]
+    today = datetime.fromtimestamp(Clock.start().now() / 1e9, tz=UTC).date().isoformat()
+    found = from_runs(paths, made_at=today)
+    Path(options.out).write_text(json.dumps({"schema": codec.SCHEMA, **codec.to_json(found)}, indent=1) + "\n")
+    rows = [(part.name, f"{part.lo_s * 1e3:+.0f} to {part.hi_s * 1e3:+.0f} ms", part.because) for part in found.parts]
+    rows.append(
+        ("TTFW heard less reported", f"{found.lo_s * 1e3:+.0f} to {found.hi_s * 1e3:+.0f} ms", f"{found.turns} turns, {found.made_at}")
+    )
+    _print(options, codec.to_json(found), f"{_columns(rows)}\nwritten to {options.out}")
+    return 0
+
+
 def doctor(options: argparse.Namespace) -> int:
     from harness.stack.provision import inventory
 
     stock = inventory(_home())
     rows = [_part_row(part) for part in stock]
     lines = [_columns(rows)]
-    lines += [f"ignored: {reason}" for part in stock if part.found for reason in part.found.rejected]
+    lines += [reason for part in stock if part.found for reason in part.found.rejected]
     lines.append(f"{os.cpu_count()} cores · python {sys.version.split()[0]} · voxproof {harness.__version__} · cache {_home()}")
     if options.target:
         from harness import target
@@ -155,6 +158,27 @@ def list_things(options: argparse.Namespace) -> int:
     return 0
 
 
+def _place(options: argparse.Namespace, calibration: Any) -> Any:
+    from harness import target
+    from harness.caller.prompts import load_prompts
+    from harness.check import CLAIMS
+    from harness.run import Order
+    from harness.run import run as run_order
+
+    prompts = {name: prompt.text for name, prompt in load_prompts().items()}
+    order = Order(
+        scenario=scenario.load(scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed),
+        target=target.load(Path(options.target), os.environ) if options.target else None,
+        defect=_defect(options),
+        calibration=calibration,
+        home=_home(),
+        runs=rundir.RUNS,
+        environ=os.environ,
+        argv=options.argv,
+    )
+    return run_order(order, progress=_Progress())
+
+
 def _show(finished: Any, options: argparse.Namespace) -> int:
     from reports import terminal
 
@@ -192,9 +216,9 @@ def _show_stack(standing: Any, options: argparse.Namespace) -> int:
 
 
 def _claims() -> list[tuple[str, str]]:
-    from harness.check import CLAIMS, describe
+    from harness.check import CLAIMS
 
-    return [(claim, describe(claim)) for claim in CLAIMS]
+    return [(claim, "reads " + ", ".join(sources) if sources else "on what callers heard") for claim, sources in CLAIMS.items()]
 
 
 def _scenarios() -> list[tuple[str, str]]:
@@ -202,7 +226,7 @@ def _scenarios() -> list[tuple[str, str]]:
     from harness.check import CLAIMS
 
     prompts = {name: prompt.text for name, prompt in load_prompts().items()}
-    return [(name, scenario.load(scenario.find(name), prompts=prompts, claims=CLAIMS).summary) for name in scenario.own()]
+    return [(name, scenario.load(scenario.find(name), prompts=prompts, claims=tuple(CLAIMS)).summary) for name in scenario.own()]
 
 
 def _mutants() -> list[tuple[str, str]]:
@@ -295,6 +319,15 @@ def _parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "explain", explain, "say how one claim was judged", "voxproof explain fixtures/runs/lying-agent ttfw/exporter")
     _add_run(verb)
     verb.add_argument("claim", metavar="CLAIM", help="such as ttfw/rule: voxproof list claims")
+
+    verb = _verb(
+        verbs, "calibrate", calibrate, "bound by parts how far TTFW heard and TTFW reported may lie apart", "voxproof calibrate --times 4"
+    )
+    verb.add_argument("runs", metavar="RUN", nargs="*", help="recorded healthy runs of the embedded stack; without any, new ones are made")
+    verb.add_argument("--times", type=int, default=4, metavar="N", help="how many runs of smoke to make (default 4)")
+    verb.add_argument(
+        "--out", metavar="FILE", default="fixtures/calibration/reference-agent.json", help="where it is kept (default %(default)s)"
+    )
 
     verb = _verb(verbs, "doctor", doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")

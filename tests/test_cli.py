@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
+from harness import cli, scenario
 from harness.rundir import RunDir
 from tests.fakes.evidence import healthy
 
@@ -199,7 +199,7 @@ def test_an_interrupt_before_the_first_call_is_a_sentence(capsys: pytest.Capture
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.scenario, "find", interrupted)
+    monkeypatch.setattr(scenario, "find", interrupted)
 
     assert cli.main(["run", "smoke"]) == 3
     assert capsys.readouterr().err == "voxproof: interrupted before anything could be judged\n"
