@@ -158,7 +158,7 @@ class _Plan:
                 supabase=(self.rest, self.keys.service),
                 health_port=self.port["agent-health"],
                 metrics_port=self.port["agent-metrics"],
-                extra={"AGENT_RULER_FILE": str(self.supervisor.logs / agent.RULER), **self.seams.agent_environment()},
+                extra={"AGENT_RULER_FILE": str((self.supervisor.logs / agent.RULER).resolve()), **self.seams.agent_environment()},
             )
             agent.start(self.supervisor, self.obtained["agent"].path, repository=REPOSITORY, env=env)
 
