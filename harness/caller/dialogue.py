@@ -153,6 +153,8 @@ class Dialogue:
         self._phase = _Phase.CALLING
         self._turn = 0
         """The turn under way, from 1; 0 while the greeting is."""
+        self._has_agent = False
+        self._has_track = False
         self._said: Said | None = None
         """The prompt of the turn, once it has left."""
         self._speaking: SpeechBegan | None = None
@@ -192,14 +194,15 @@ class Dialogue:
                 yield _note("joined")
                 if self._phase in (_Phase.CALLING, _Phase.CONNECTING):
                     self._enter(_Phase.WAITING, now, self._plan.answer_timeout_s)
+                    self._await_greeting(now)
             case AgentJoined():
                 yield _note("agent-joined", identity=happening.identity, sid=happening.sid)
-                if self._phase is _Phase.WAITING:
-                    self._enter(_Phase.GREETING, now, self._plan.answer_timeout_s)
+                self._has_agent = True
+                self._await_greeting(now)
             case AgentTrack():
                 yield _note("agent-track", identity=happening.identity, sid=happening.track_sid)
-                if self._phase is _Phase.GREETING and self._plan.greeting is None:
-                    self._enter(_Phase.GREETING, now, SETTLE_S)
+                self._has_track = True
+                self._await_greeting(now)
             case SpeechBegan():
                 yield from self._on_word(now, happening)
             case SpeechEnded():
@@ -330,6 +333,13 @@ class Dialogue:
         self._phase = _Phase.OVER
         self.due_at = None
         yield HangUp(outcome=outcome, error=error)
+
+    def _await_greeting(self, now: UnixNs) -> None:
+        """Once the media path is up and the agent is there, in whatever order that came."""
+        if self._phase is _Phase.WAITING and self._has_agent:
+            self._enter(_Phase.GREETING, now, self._plan.answer_timeout_s)
+        if self._phase is _Phase.GREETING and self._has_track and self._plan.greeting is None:
+            self._enter(_Phase.GREETING, now, SETTLE_S)
 
     def _hear(self, now: UnixNs) -> None:
         self._enter(_Phase.HEARING, now, SPEECH_LIMIT_S)

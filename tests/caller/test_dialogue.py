@@ -308,6 +308,20 @@ def test_audio_may_overtake_the_announcement_of_the_agent() -> None:
     assert notes(acts, "greeted", "greeting-ended", "reply") == ["greeted 0.4", "greeting-ended 2.0", "reply 1 6.0"]
 
 
+def test_an_agent_that_was_there_first_is_waited_for() -> None:
+    """The join itself announces the agent, before the media path is up: its greeting is awaited from then on, and missed."""
+    acts = play(plan("weather"), ((0.01, ADMITTED), (0.01, AGENT), (0.01, TRACK), (0.05, MediaUp())))
+
+    assert notes(acts, "missed") == ["missed 0", "missed 1"]
+
+
+def test_an_agent_that_was_there_first_and_does_not_greet() -> None:
+    """Where no greeting is expected, the caller speaks one second after the media path is up."""
+    acts = play(plan("weather", greeting=None), ((0.01, ADMITTED), (0.01, AGENT), (0.01, TRACK), (0.05, MediaUp()), *speech(4.0, 5.0)))
+
+    assert (1.05, "say weather") in acts
+
+
 def test_nothing_follows_a_hang_up() -> None:
     """A happening after the end changes nothing."""
     talk = Dialogue(plan(), at(0))
