@@ -1,6 +1,7 @@
 """Metrics and call history of a livekit-agents worker: ``voxproof_telemetry.attach(session, ctx)``."""
 
-from voxproof_telemetry.attach import attach, check_executor
+from voxproof_telemetry.attach import attach
 from voxproof_telemetry.errors import TelemetryError
+from voxproof_telemetry.worker import prepare
 
-__all__ = ["TelemetryError", "attach", "check_executor"]
+__all__ = ["TelemetryError", "attach", "prepare"]
