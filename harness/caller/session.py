@@ -174,9 +174,9 @@ class Session:
             closing.push_async_callback(self._line.close)
             if self._leg is None:
                 return
+            await self._kit.engine.remove(self._leg)
             for stats in self._leg.wire_stats():
                 self._record("wire", **codec.to_json(stats))
-            await self._kit.engine.remove(self._leg)
         path = Path("audio") / f"call-{self._plan.index}.wav"
         started_at = await asyncio.to_thread(self._leg.write_recording, self._kit.run_dir / path)
         if started_at is not None:
