@@ -7,6 +7,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,6 +28,7 @@ from harness.watch import Watch, drain
 
 if TYPE_CHECKING:
     from harness.stack.breakage import Defect
+    from harness.stack.detached import Standing
     from harness.stack.supervise import Death
 
 Progress = Callable[[str], None]
@@ -152,11 +154,17 @@ def _refuse_undecidable(order: Order) -> None:
 
 @contextmanager
 def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]:
+    """The target; or the embedded stack that `voxproof stack up` left running; or one of our own, gone at the end."""
     if order.target is not None:
         yield _Given(target=order.target)
         return
-    from harness.stack import embedded  # needs the extra that a team with its own stack has not installed
+    from harness.stack import detached, embedded  # need the extra that a team with its own stack has not installed
 
+    if order.defect is None and (standing := detached.status(order.home)) is not None:
+        progress("using the stack that is up; end it with: voxproof stack down")
+        target.reach(standing.target)
+        yield _Given.standing(standing, order.home)
+        return
     with embedded.up(home=order.home, logs=run_dir.logs, progress=progress, defect=order.defect) as stack:
         target.reach(stack.target)
         yield stack
@@ -164,27 +172,29 @@ def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]
 
 @value
 class _Given:
-    """Somebody's stack: we know where it is and nothing of its processes."""
+    """A stack that was there before the run and stays: somebody's, or ours in the background."""
 
     target: Target
+    parts: tuple[Part, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    died: Callable[[], tuple[Death, ...]] = tuple
 
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        return ()
+    @staticmethod
+    def standing(standing: Standing, home: Path) -> _Given:
+        from harness.stack import detached
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return {}
+        def died() -> tuple[Death, ...]:
+            now = detached.status(home)
+            return now.deaths[len(standing.deaths) :] if now else ()
 
-    @property
-    def digests(self) -> Mapping[str, str]:
-        return {}
+        return _Given(target=standing.target, parts=standing.parts, settings=standing.settings, digests=standing.digests, died=died)
 
     def deaths(self) -> tuple[Death, ...]:
-        return ()
+        return self.died()
 
     def usage(self) -> tuple[Part, ...]:
-        return ()
+        return self.parts
 
 
 def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock: Clock) -> RunInfo:

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Standing:
     logs: str
     deaths: tuple[Death, ...] = ()
     """Parts that died since."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 def detached_up(
@@ -185,6 +187,8 @@ def _serve(home: Path, options: Mapping[str, Any]) -> None:
             parts=stack.parts,
             pids=stack.pids(),
             logs=str(directory),
+            settings=stack.settings,
+            digests=stack.digests,
         )
         _write(home / _STATE, standing)
         _say({"up": True})
