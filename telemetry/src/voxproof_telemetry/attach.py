@@ -13,6 +13,7 @@ from typing import Any
 
 from voxproof_telemetry.call import Call
 from voxproof_telemetry.dispatch import Dispatch
+from voxproof_telemetry.errors import TelemetryError
 from voxproof_telemetry.metrics import ROW_ERRORS, ROWS_LOST
 from voxproof_telemetry.rows import RowWriter
 from voxproof_telemetry.worker import check_executor
@@ -31,7 +32,7 @@ def attach(
     """Observes one call from now to its end.
 
     session: AgentSession, not yet started. ctx: JobContext. Rows go to ``SUPABASE_URL`` with ``SUPABASE_SERVICE_KEY`` unless given here; with
-    neither, metrics only, said in the log. Raises TelemetryError if the metrics of this process would never be scraped.
+    neither, metrics only, said in the log. Raises TelemetryError if the metrics of this process would never be scraped, or the URL is none.
     """
     check_executor(ctx.proc)
     url = supabase_url or os.environ.get("SUPABASE_URL")
@@ -39,6 +40,8 @@ def attach(
     dispatch = Dispatch.parsed(getattr(ctx.job, "metadata", ""))
     rows = None
     if url and key:
+        if not url.startswith(("http://", "https://")):
+            raise TelemetryError(f"SUPABASE_URL is {url!r}; it begins with https://, or http:// on a network of your own")
         rows = RowWriter(
             url=url,
             key=key,
