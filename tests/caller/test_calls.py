@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from harness.caller.prompts import load_prompts
 from harness.caller.records import call_records
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
-from harness.model import CallEvent, CallOutcome, CallRecord, GeneratorHealth, TurnRecord, value
+from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, TurnRecord, value
 from harness.stack import livekit, ports
 from harness.stack.home import home_dir
 from harness.stack.provision import obtain
@@ -40,7 +41,6 @@ KEY, SECRET = "key", "a-secret-of-at-least-thirty-two-bytes"
 REPLY_DELAY_S = 0.3
 MORTAL_S = 6.0
 """When the media server of one call is killed, after the calls were placed."""
-CALLS = 10
 
 
 @value
@@ -52,6 +52,7 @@ class Placed:
     said: Mapping[str, object]
     """The line on the process's stdout."""
     exit_code: int
+    """Of its process."""
     run_dir: Path
     responder: Responder | None
     ghosts: tuple[str, ...]
@@ -59,11 +60,57 @@ class Placed:
 
     @property
     def lasted_s(self) -> float:
+        """From the first event to the last."""
         return (self.events[-1].at - self.events[0].at) / 1e9
 
-    def event(self, kind: str) -> CallEvent:
-        (only,) = (event for event in self.events if event.kind == kind)
-        return only
+
+class CallerProcess:
+    """One ``python -m harness.caller``."""
+
+    def __init__(self, run_dir: Path, network: Network, calls: float) -> None:
+        """calls: how many are to be placed; its stdin ends after the last."""
+        self.run_dir = run_dir
+        self.network = network
+        self._calls = calls
+        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._said: dict[str, asyncio.Future[Mapping[str, object]]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def serve(self, ready: asyncio.Barrier) -> None:
+        """Runs until the process has ended."""
+        env = os.environ | {
+            "LIVEKIT_URL": self.network.url,
+            "LIVEKIT_API_KEY": self.network.api_key,
+            "LIVEKIT_API_SECRET": self.network.api_secret,
+        }
+        argv = (sys.executable, "-m", "harness.caller", "--run-dir", str(self.run_dir), "--name", "caller-1", "--peers", self.network.mode)
+        self._process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        assert self._process.stdout is not None
+        try:
+            assert json.loads(await self._process.stdout.readline()) == {"ready": True}
+            await ready.wait()
+            async for line in self._process.stdout:
+                said = json.loads(line)
+                self._said[said["call_id"]].set_result(said)
+            self.exit_code.set_result(await self._process.wait())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def place(self, call: CallPlan) -> Mapping[str, object]:
+        """What the process says when the call has ended."""
+        self._said[call.call_id] = asyncio.get_running_loop().create_future()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(codec.line(call).encode())
+        if len(self._said) == self._calls:
+            self._process.stdin.close()
+        return await self._said[call.call_id]
+
+    def stop(self) -> None:
+        """What a run that ends early does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
 
 
 class Bench:
@@ -73,86 +120,74 @@ class Bench:
         self._directory = directory
         self._exits = exits
         self._clock = Clock.start()
-        self.engine = Engine(self._clock)
-        self.clips: Mapping[str, Clip] = {
+        self._engine = Engine(self._clock)
+        exits.callback(self._engine.stop)
+        self._clips: Mapping[str, Clip] = {
             prompt.name: clip(prompt.name, prompt.pcm, (prompt.first_speech_sample, prompt.last_speech_sample))
             for prompt in load_prompts().values()
         }
-        self.url, _ = self._start("good", {})
-        self.mortal_url, self._mortal = self._start("mortal", {})
-        self.blocked_url, _ = self._start("blocked", {"ips": {"includes": ["127.0.0.77/32"]}})
-        self._all_ready = asyncio.Barrier(CALLS)
-        exits.callback(self.engine.stop)
+        self.good, _ = self._start("good", {})
+        self.mortal, self._mortal_servers = self._start("mortal", {})
+        self.blocked, _ = self._start("blocked", {"ips": {"includes": ["127.0.0.77/32"]}})
+        self._indices = itertools.count(1)
 
-    def _start(self, name: str, rtc: Mapping[str, object]) -> tuple[str, Supervisor]:
-        names = ("signal", "udp", "metrics")
-        port = ports.free(names)
+    def _start(self, name: str, rtc: Mapping[str, object]) -> tuple[Network, Supervisor]:
+        port = ports.free(("signal", "udp", "metrics"))
         settings = livekit.config(port=port["signal"], udp_port=port["udp"], metrics_port=port["metrics"], api_key=KEY, api_secret=SECRET)
         settings["rtc"] |= rtc
         binary = obtain("livekit-server", home=home_dir(), progress=lambda _line: None).path
         servers = self._exits.enter_context(Supervisor(logs=self._directory / name, clock=self._clock))
         livekit.start(servers, binary, settings)
-        return f"ws://127.0.0.1:{port['signal']}", servers
+        return Network(url=f"ws://127.0.0.1:{port['signal']}", api_key=KEY, api_secret=SECRET), servers
+
+    def process(self, name: str, network: Network) -> CallerProcess:
+        """A caller process with a run directory of its own."""
+        return CallerProcess(self._directory / f"run-{name}", network, {"good": 4, "stopped": float("inf")}.get(name, 1))
+
+    def begin(self) -> None:
+        """Once every process is ready: their starts would disturb the calls, and would inherit our own engine's priority."""
+        aiortc_adapter.offer_loopback()
+        self._engine.start()
+        asyncio.get_running_loop().call_later(MORTAL_S, self._kill_mortal)
 
     def _kill_mortal(self) -> None:
-        self._mortal.end("livekit", number=signal.SIGKILL)
-
-    def responder(self, *, url: str | None = None, greeting: str | None = "goodbye", reply: str | None = "goodbye") -> Responder:
-        """An agent that answers ``REPLY_DELAY_S`` after it has heard a pause."""
-        network = Network(url=url or self.url, api_key=KEY, api_secret=SECRET)
-        first, later = (None if name is None else self.clips[name] for name in (greeting, reply))
-        return Responder(network, self._clock, self.engine, greeting=first, reply=later, delay_s=REPLY_DELAY_S)
+        self._mortal_servers.end("livekit", number=signal.SIGKILL)
 
     async def place(
         self,
-        name: str,
+        process: CallerProcess,
         *prompts: str,
-        responder: Responder | None = None,
-        url: str | None = None,
-        mode: PeerMode = PeerMode.SINGLE,
+        answers: tuple[str | None, str | None] | None = None,
         answer_timeout_s: float = 5.0,
-        secret: str = SECRET,
         stay_s: float = 60.0,
-        signal_after_s: float | None = None,
     ) -> Placed:
-        """Places one call in a process of its own. stay_s: when the responder leaves. signal_after_s: when the process gets SIGTERM."""
-        run_dir = self._directory / name
-        call = dataclasses.replace(plan(*prompts, answer_timeout_s=answer_timeout_s), room=name)
-        env = os.environ | {"LIVEKIT_URL": url or self.url, "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": secret}
-        argv = (sys.executable, "-m", "harness.caller", "--run-dir", str(run_dir), "--name", "caller-1", "--peers", mode)
-        process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            assert json.loads(await process.stdout.readline()) == {"ready": True}
-            # The starts would disturb each other's calls, and would inherit our own engine's priority.
-            if await self._all_ready.wait() == 0:
-                self.engine.start()
-                asyncio.get_running_loop().call_later(MORTAL_S, self._kill_mortal)
-            async with contextlib.AsyncExitStack() as room:
-                if responder is not None:
-                    await room.enter_async_context(responder.in_room(call.room))
-                process.stdin.write(codec.line(call).encode())
-                if signal_after_s is None:
-                    process.stdin.close()
-                else:
-                    asyncio.get_running_loop().call_later(signal_after_s, process.send_signal, signal.SIGTERM)
-                ending = asyncio.create_task(process.stdout.readline())
-                await asyncio.wait([ending], timeout=stay_s)
-            process.stdin.close()
-            said = json.loads(await ending)
-            exit_code = await process.wait()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-        ghosts = await self._callers_in(call.room) if url is None and secret == SECRET else ()
-        events = tuple(codec.read_lines(run_dir / "events" / "caller-1.jsonl", CallEvent))
+        """One call. answers: greeting and reply of an agent in the room, which leaves after ``stay_s``; None: there is no agent."""
+        call = plan(*prompts, answer_timeout_s=answer_timeout_s, index=next(self._indices))
+        responder = None
+        async with contextlib.AsyncExitStack() as room:
+            if answers is not None:
+                responder = self._responder(process.network, *answers)
+                await room.enter_async_context(responder.in_room(call.room))
+            ending = asyncio.create_task(process.place(call))
+            await asyncio.wait([ending], timeout=stay_s)
+        said = await ending
+        ghosts = await self._callers_in(call.room) if process.network.url == self.good.url else ()
+        exit_code = await process.exit_code
+        events = tuple(codec.read_lines(process.run_dir / "events" / "caller-1.jsonl", CallEvent))
         (record,) = call_records([call], events)
-        return Placed(record=record, events=events, said=said, exit_code=exit_code, run_dir=run_dir, responder=responder, ghosts=ghosts)
+        own = tuple(event for event in events if event.call_id == call.call_id)
+        return Placed(
+            record=record, events=own, said=said, exit_code=exit_code, run_dir=process.run_dir, responder=responder, ghosts=ghosts
+        )
+
+    def _responder(self, network: Network, greeting: str | None, reply: str | None) -> Responder:
+        first, later = (None if name is None else self._clips[name] for name in (greeting, reply))
+        network = dataclasses.replace(network, mode=PeerMode.SINGLE, api_secret=SECRET)
+        return Responder(network, self._clock, self._engine, greeting=first, reply=later, delay_s=REPLY_DELAY_S)
 
     async def _callers_in(self, room: str) -> tuple[str, ...]:
         await asyncio.sleep(0.5)
-        async with api.LiveKitAPI(self.url.replace("ws", "http", 1), KEY, SECRET) as server:
+        async with api.LiveKitAPI(self.good.http_url, KEY, SECRET) as server:
             try:
                 listed = await server.room.list_participants(room_protocol.ListParticipantsRequest(room=room))
             except api.TwirpError as exc:
@@ -164,21 +199,38 @@ class Bench:
 
 async def every_call(bench: Bench) -> Mapping[str, Placed]:
     """All of them at once."""
-    aiortc_adapter.offer_loopback()
-    calls = {
-        "single": bench.place("single", "weather", "goodbye", responder=bench.responder()),
-        "dual": bench.place("dual", "weather", "goodbye", responder=bench.responder(), mode=PeerMode.DUAL),
-        "no-agent": bench.place("no-agent", "goodbye", answer_timeout_s=3.0),
-        "silent": bench.place("silent", "goodbye", "goodbye", responder=bench.responder(greeting=None, reply=None), answer_timeout_s=2.0),
-        "agent-left": bench.place("agent-left", "goodbye", responder=bench.responder(reply=None), stay_s=4.0),
-        "refused": bench.place("refused", "goodbye", secret="another-secret-of-thirty-two-bytes"),
-        "unreachable": bench.place("unreachable", "goodbye", url="ws://127.0.0.1:9"),
-        "udp-blocked": bench.place("udp-blocked", "goodbye", url=bench.blocked_url),
-        "sfu-died": bench.place("sfu-died", "weather", url=bench.mortal_url, responder=bench.responder(url=bench.mortal_url)),
-        "told-to-stop": bench.place("told-to-stop", "weather", responder=bench.responder(), signal_after_s=4.0),
+    good = bench.good
+    nowhere = dataclasses.replace(good, url="ws://127.0.0.1:9")
+    networks = {
+        "good": good,
+        "dual": dataclasses.replace(good, mode=PeerMode.DUAL),
+        "stopped": good,
+        "refused": dataclasses.replace(good, api_secret="another-secret-of-thirty-two-bytes"),
+        "nowhere": nowhere,
+        "blocked": bench.blocked,
+        "mortal": bench.mortal,
     }
+    process = {name: bench.process(name, network) for name, network in networks.items()}
+    ready = asyncio.Barrier(len(process) + 1)
+    both = ("goodbye", "goodbye")
     async with asyncio.TaskGroup() as tasks:
-        placed = {name: tasks.create_task(call) for name, call in calls.items()}
+        for one in process.values():
+            tasks.create_task(one.serve(ready))
+        await ready.wait()
+        bench.begin()
+        asyncio.get_running_loop().call_later(4.0, process["stopped"].stop)
+        placed = {
+            "single": tasks.create_task(bench.place(process["good"], "weather", "goodbye", answers=both)),
+            "dual": tasks.create_task(bench.place(process["dual"], "weather", "goodbye", answers=both)),
+            "no-agent": tasks.create_task(bench.place(process["good"], "goodbye", answer_timeout_s=3.0)),
+            "silent": tasks.create_task(bench.place(process["good"], "goodbye", "goodbye", answers=(None, None), answer_timeout_s=2.0)),
+            "agent-left": tasks.create_task(bench.place(process["good"], "goodbye", answers=("goodbye", None), stay_s=4.0)),
+            "refused": tasks.create_task(bench.place(process["refused"], "goodbye")),
+            "unreachable": tasks.create_task(bench.place(process["nowhere"], "goodbye")),
+            "udp-blocked": tasks.create_task(bench.place(process["blocked"], "goodbye")),
+            "sfu-died": tasks.create_task(bench.place(process["mortal"], "weather", answers=both)),
+            "told-to-stop": tasks.create_task(bench.place(process["stopped"], "weather", answers=both)),
+        }
     return {name: task.result() for name, task in placed.items()}
 
 
@@ -222,7 +274,7 @@ def test_the_process_tells_what_it_wrote(calls: Mapping[str, Placed]) -> None:
     """The line on stdout repeats outcome and latencies of the events."""
     placed = calls["single"]
 
-    assert placed.said == {"call_id": "call-id-1", "outcome": "completed", "ttfw_s": heard(placed.record.turns)}
+    assert placed.said == {"call_id": placed.record.plan.call_id, "outcome": "completed", "ttfw_s": heard(placed.record.turns)}
 
 
 @pytest.mark.parametrize("name", ["single", "dual"])
@@ -255,7 +307,7 @@ def test_the_process_says_how_punctual_it_was(calls: Mapping[str, Placed]) -> No
     """Its last line of health counts the ticks of the whole call."""
     *_, last = codec.read_lines(calls["single"].run_dir / "generator.jsonl", GeneratorHealth)
 
-    assert (last.process, last.callers) == ("caller-1", 1)
+    assert (last.process, last.callers) == ("caller-1", 4)
     assert last.ticks > 300
 
 
