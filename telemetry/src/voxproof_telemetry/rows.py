@@ -145,10 +145,12 @@ class RowWriter:
         self._has_work.set()
 
     async def _beat(self) -> None:
-        while not self._is_ended:
+        while True:
             await asyncio.sleep(self._heartbeat_s)
+            if self._is_ended:
+                return
             # Rows that wait say already that the database does not keep up; a heartbeat behind them would only come late.
-            if self._is_started and not self._is_ended and not self._waiting:
+            if self._is_started and not self._waiting:
                 self._update({"heartbeat_at": dt.datetime.now(dt.UTC).isoformat()}, status="eq.active")
 
     async def _run(self) -> None:
