@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from harness.caller.aiortc_adapter import Wire
 from harness.caller.clip import Clip
-from harness.caller.opus import RATE_HZ
+from harness.caller.opus import LOOK_AHEAD_SAMPLES, RATE_HZ
 from harness.caller.outgoing import Outgoing, Spoken
 from harness.caller.port import Impairment, Port
 from harness.clock import Clock
-from harness.measure.timeline import mixed, pieces
+from harness.measure.timeline import Piece, mixed, pieces
 from harness.measure.voice import Utterance
 from harness.model import UnixNs, WireStats
 
 __all__ = ["Leg", "Spoken", "Utterance"]
 
 RECORDING_HZ = 24_000
+_LOOK_AHEAD_NS = LOOK_AHEAD_SAMPLES * 1_000_000_000 // RATE_HZ
+"""Taken off as it is from utterances, so that a recording shows them where they are told."""
 _HALF_BAND = np.array([-0.0097, 0.0, 0.0572, 0.0, -0.1886, 0.0, 0.6411, 1.0, 0.6411, 0.0, -0.1886, 0.0, 0.0572, 0.0, -0.0097]) / 2
 """Low-pass at 12 kHz before every second sample is dropped: for ears, not for measurement."""
 
@@ -134,7 +136,9 @@ class Leg:
         """
         said = self._outgoing.pieces()
         streams = [stream for port in self.ports for stream in port.incoming.values()]
-        heard = tuple(piece for stream in streams for piece in pieces(stream.frames, RATE_HZ))
+        heard = tuple(
+            Piece(at=UnixNs(piece.at - _LOOK_AHEAD_NS), pcm=piece.pcm) for stream in streams for piece in pieces(stream.frames, RATE_HZ)
+        )
         if not said and not heard:
             return None
         origin = min(piece.at for piece in (*said, *heard))
