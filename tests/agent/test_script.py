@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ def test_the_agent_understands_every_prompt() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
-def test_the_agent_answers_as_scenarios_expect(scenario: dict[str, list[dict[str, str]]]) -> None:
+def test_the_agent_answers_as_scenarios_expect(scenario: dict[str, Any]) -> None:
     """The reply's first words, and the tool where one is expected."""
     for turn in scenario.get("turns", ()):
         line = LINES[PROMPTS[turn["prompt"]]["text"]]
