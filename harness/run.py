@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import harness
+from assertions import ttfw
 from harness import rundir, target
 from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+FORGETS_RATIO = 0.7
+"""Share of the rules' window that passes after the load."""
 _SPEECH_S = 15.0
 """Longest prompt or reply that a turn may take, for the limit on the load."""
 
@@ -116,7 +119,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
             try:
                 with sources.recording():
                     info = _place(order, run_dir, stack, info, plans, clock, progress)
-                    drain(sources, info, is_embedded=stack.target.is_embedded, clock=clock, progress=progress)
+                    drain(sources, info, is_embedded=stack.target.is_embedded, forget_s=_forget_s(info), clock=clock, progress=progress)
                 progress("reading samples, rows and rooms")
                 info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
             except KeyboardInterrupt:
@@ -241,6 +244,15 @@ def _place(
     return dataclasses.replace(
         info, load_started_at=started_at, load_ended_at=clock.now(), interrupted=early or watch.fatal, note=watch.note
     )
+
+
+def _forget_s(info: RunInfo) -> float:
+    """How long to stay after the load, so that the rules' window forgets some of it: only then a window differs from all time.
+
+    That is seconds on a fast stack; nobody waits for minutes on another.
+    """
+    scale = float(info.settings.get("time_scale", 1))
+    return FORGETS_RATIO * ttfw.WINDOW_S / scale if scale > 1 else 0.0
 
 
 def _window_start(info: RunInfo) -> UnixNs:

@@ -65,8 +65,11 @@ class Watch:
             self.fatal = "the media server died while calls were in progress"
 
 
-def drain(sources: Sources, info: RunInfo, *, is_embedded: bool, clock: Clock, progress: Callable[[str], None]) -> None:
-    """Returns when the stack has said its last word about our calls, or has said nothing new for a while."""
+def drain(sources: Sources, info: RunInfo, *, is_embedded: bool, forget_s: float, clock: Clock, progress: Callable[[str], None]) -> None:
+    """Returns when the stack has said its last word about our calls, or has said nothing new for a while.
+
+    forget_s: stays at least this long after the load.
+    """
     progress("waiting until counters are quiet and rows are settled")
     patience_s = _PATIENCE_EMBEDDED_S if is_embedded else _PATIENCE_S
     before: Rest | None = None
@@ -78,6 +81,8 @@ def drain(sources: Sources, info: RunInfo, *, is_embedded: bool, clock: Clock, p
         if rest != before:
             before, until = rest, time.monotonic() + patience_s
         time.sleep(_LOOK_EVERY_S)
+    since_load_s = (clock.now() - (info.load_ended_at or clock.now())) / 1e9
+    time.sleep(max(0.0, forget_s - since_load_s))
     scrape_s = float(info.settings.get("scrape_interval_s", 15.0))
     if sources.wait_scraped(clock.now(), timeout_s=3 * scrape_s + 1):
         # The rules see that scrape at their next evaluation.

@@ -222,6 +222,7 @@ class _Plan:
             "evaluation_interval_s": prometheus.seconds(intervals["evaluation_interval"]),
             "lookback_s": prometheus.seconds(self.configuration.lookback),
             "time_scale": self.time_scale,
+            "departure_timeout_s": livekit.DEPARTURE_TIMEOUT_S,
             "changes": [f"{each.setting}: {each.production} -> {each.here}" for each in self.configuration.changes],
             "postgres": "throw-away data: fsync off, synchronous_commit off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",

@@ -13,6 +13,8 @@ from harness.stack.ports import LOOPBACK
 from harness.stack.supervise import Child, Command, Supervisor
 
 _READY_S = 20.0
+DEPARTURE_TIMEOUT_S = 2
+"""How long a room outlives its last participant; the server's own default is 20 s. Claims sfu/rooms and sfu/participants rely on it."""
 
 
 def config(*, port: int, udp_port: int, metrics_port: int, api_key: str, api_secret: str) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def config(*, port: int, udp_port: int, metrics_port: int, api_key: str, api_sec
         "prometheus": {"port": metrics_port},
         "keys": {api_key: api_secret},
         # Claims sfu/*: a room closes 2 s after the last caller left (20 by default): the gauges return to their baseline within the run.
-        "room": {"auto_create": True, "empty_timeout": 10, "departure_timeout": 2},
+        "room": {"auto_create": True, "empty_timeout": 10, "departure_timeout": DEPARTURE_TIMEOUT_S},
         "logging": {"level": "info", "json": True, "pion_level": "error"},
     }
 
