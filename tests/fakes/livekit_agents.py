@@ -85,8 +85,11 @@ class Room(Emitter):
         self.remote_participants[participant.identity] = participant
         self.emit("participant_connected", participant)
 
-    def leaves(self, identity: str) -> None:
-        self.emit("participant_disconnected", self.remote_participants.pop(identity))
+    def leaves(self, identity: str, *, reason: int | None = 1) -> None:
+        """reason: of LiveKit's protocol; 1 by its own will, None if the room lost sight of it."""
+        participant = self.remote_participants.pop(identity)
+        participant.disconnect_reason = reason
+        self.emit("participant_disconnected", participant)
 
 
 class Job:

@@ -343,6 +343,7 @@ def break_down(talk: Talk) -> None:
 
 def lose_the_room(talk: Talk) -> None:
     talk.job.room.joins(participant())
+    talk.job.room.leaves("caller-1", reason=None)
     talk.job.room.emit("disconnected", 9)
     talk.session.close("user_initiated")
 

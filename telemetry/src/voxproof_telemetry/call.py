@@ -165,6 +165,9 @@ class Call:
                 self._rows.phone_number(number)
 
     def _on_participant_left(self, participant: Any) -> None:
+        if participant.disconnect_reason is None:
+            # Nobody said that it left: the room lost sight of it, and is connecting anew.
+            return
         self._callers.discard(participant.identity)
         if not self._callers and participant.kind not in _NO_CALLERS:
             self._left_at = self._clock()
