@@ -1,119 +1,181 @@
-"""Rooms and participants of the media server: its gauges while calls ran, and everything back where it was when they are over."""
+"""Rooms and participants of the media server: its gauge while calls ran, and gauge and API back where they were when all is over."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
-from assertions.facts import Facts, count_words, replaced, whole_number
-from assertions.ledger import Difference, Key, Range, Reading, Step, Thing, Tree, exactly
-from harness.model import Gap, Source, UnixNs
+from assertions.facts import WHOLE, Facts, unread
+from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
+from assertions.words import span, whole
+from harness.measure.series import Reader
+from harness.model import CallRecord, Poll, Source, UnixNs, value
 
-SLACK_S = 1.5
-"""The server updates its gauges by an asynchronous queue, and a poll takes time; measured below 0.1 s on a quiet machine."""
-_GAUGES = {"sfu/rooms": ("livekit_room_total", "rooms"), "sfu/participants": ("livekit_participant_total", "participants")}
-_EACH = {"sfu/rooms": 1, "sfu/participants": 2}
-"""What a call adds: a room; a caller and an agent."""
+EMBEDDED = "embedded"
+
+
+@value
+class Gauge:
+    """One thing that the media server counts."""
+
+    claim: str
+    metric: str
+    listed: str
+    """Its count by the API, over our own rooms."""
+    each: int
+    """What a call adds: a room; a caller and an agent."""
+
+    @property
+    def noun(self) -> str:
+        return self.listed
+
+
+GAUGES = (
+    Gauge(claim="sfu/rooms", metric="livekit_room_total", listed="rooms", each=1),
+    Gauge(claim="sfu/participants", metric="livekit_participant_total", listed="participants", each=2),
+)
 
 
 def trees(facts: Facts) -> Iterator[Tree]:
     """Rooms, and participants."""
-    for claim, (metric, noun) in _GAUGES.items():
-        truth = _expected(facts, claim)
-        step = Step(
-            claim=claim,
-            source="placed",
-            title=f"SFU /metrics and API, {noun}",
-            admits=lambda given: given,
-            defects={"one is left behind": _left_behind, "none is counted": _none_counted},
-            show=_show,
-            explain=lambda difference, noun=noun: _explain(difference, noun),  # type: ignore[misc]
-            resolution=lambda admitted, said, noun=noun: f"1 {noun[:-1]}",  # type: ignore[misc]
-        )
-        yield Tree(root="placed", truth=truth, steps=(step,), seen={claim: _said(facts, metric, noun)})
+    for gauge in GAUGES:
+        yield Tree(root="placed", truth=Reading(parts={}), steps=(_step(gauge, facts),))
 
 
-def _polls(facts: Facts, metric: str) -> tuple[tuple[UnixNs, float], ...]:
-    """The gauge at every poll, summed over its series; a poll that repeats the one before says the same again."""
-    timelines = facts.reader.series(Source.SFU_EXPORTER, metric)
-    found = []
-    for poll in facts.reader.polls.get(Source.SFU_EXPORTER, ()):
-        values = [number for timeline in timelines if (number := timeline.at(poll.at)) is not None]
-        if values:
-            found.append((poll.at, sum(values)))
-    return tuple(found)
-
-
-def _expected(facts: Facts, claim: str) -> Reading:
-    """At each poll what the calls in progress add for certain and at most, over the baseline before the load."""
-    metric, _ = _GAUGES[claim]
-    polls = _polls(facts, metric)
-    base = next((number for at, number in reversed(polls) if at <= facts.since), 0.0)
-    each = _EACH[claim]
-    departure_s = facts.setting("departure_timeout_s", 20.0)
-    parts: dict[Key, Thing] = {}
-    for at, _ in polls:
-        low = high = 0
-        for record in facts.evidence.records:
-            if record.placed_at is None:
-                continue
-            end = record.left_at
-            lingers_s = SLACK_S + departure_s
-            if record.placed_at - SLACK_S * 1e9 <= at and (end is None or at <= end + lingers_s * 1e9):
-                high += each
-            joined = record.agent_joined_at if each > 1 else record.joined_at
-            if joined is not None and end is not None and joined + SLACK_S * 1e9 < at < end:
-                low += each
-        parts["at", str(at)] = Range(lo=base + low, hi=base + high)
-    if not facts.broken:
-        parts["left over",] = exactly(0)
-        parts["after",] = exactly(base)
-    because = (
-        f"the gauge follows within {SLACK_S:g} s",
-        f"a room closes up to {departure_s:g} s after its last participant left",
-        f"before the load it said {whole_number(base)}",
+def _step(gauge: Gauge, facts: Facts) -> Step:
+    one = gauge.noun[:-1]
+    defects: dict[str, Defect] = {
+        f"a {one} is left behind": _left_behind(gauge),
+        f"no {one} is counted": _flat(gauge, facts),
+    }
+    if _is_ours_alone(facts):
+        defects[f"the gauge of {gauge.noun} does not come back"] = _stuck(gauge)
+    return Step(
+        claim=gauge.claim,
+        source="placed",
+        title=f"SFU {gauge.noun}: gauge, API",
+        admits=lambda _, reader: _expected(gauge, facts, reader),
+        read=lambda reader: _said(gauge, facts, reader),
+        defects=defects,
+        show=_show,
+        explain=lambda difference: _explain(difference, gauge),
+        would_catch=lambda admitted, said: f"1 {one}",
     )
-    return Reading(parts=parts, because=because)
 
 
-def _said(facts: Facts, metric: str, noun: str) -> Reading | Gap:
+def _is_ours_alone(facts: Facts) -> bool:
+    """Nobody else calls through this server."""
+    return facts.evidence.info.target == EMBEDDED
+
+
+def _total(reader: Reader, gauge: Gauge, at: UnixNs) -> float:
+    return sum(timeline.at(at) or 0.0 for timeline in reader.series(Source.SFU_EXPORTER, gauge.metric))
+
+
+def _expected(gauge: Gauge, facts: Facts, reader: Reader) -> Reading:
+    """A peak of at least the calls that were surely in progress at one poll, and everything back at the end."""
+    base = _total(reader, gauge, facts.since)
+    placed = [record for record in facts.records if record.placed_at is not None]
+    most = gauge.each * len(placed)
+    polls = reader.polls.get(Source.SFU_EXPORTER, ())
+    spacing_ns = max((after.at - before.at for before, after in zip(polls, polls[1:], strict=False)), default=0)
+    surely = max((_surely_there(gauge, placed, poll, spacing_ns) for poll in polls), default=0)
+    is_alone, is_over = _is_ours_alone(facts), all(record.outcome in WHOLE for record in placed) and not facts.evidence.info.interrupted
+    parts: dict[Key, Thing] = {
+        ("peak",): Range(lo=base + surely, hi=base + most) if is_alone else Range(lo=surely, hi=float("inf")),
+        ("after",): exactly(base) if is_alone and is_over else Range(lo=0, hi=base + most if is_alone else float("inf")),
+        ("listed",): exactly(0) if is_over else Range(lo=0, hi=most),
+    }
+    because = [
+        "the peak holds at least the calls that were in progress from one poll to the next",
+        f"before the load the gauge said {whole(base)}; the stack came to rest before it was read again",
+    ]
+    if not is_alone:
+        because.append("others may use this server: its gauge shows theirs, too")
+    if not is_over:
+        because.append("callers that vanished without a leave stay until the server gives them up")
+    return Reading(parts=parts, because=tuple(because))
+
+
+def _surely_there(gauge: Gauge, placed: list[CallRecord], poll: Poll, spacing_ns: int) -> int:
+    """What calls add that had joined a poll before this one, and that ended after it. The server counts by a queue of its own."""
+    over_at = poll.at + poll.took_s * 1e9
+    there = [record for record in placed if record.left_at is not None and record.left_at > over_at]
+    callers = sum(record.joined_at is not None and record.joined_at + spacing_ns < poll.at for record in there)
+    agents = sum(record.agent_joined_at is not None and record.agent_joined_at + spacing_ns < poll.at for record in there)
+    return callers if gauge.each == 1 else callers + agents
+
+
+def _said(gauge: Gauge, facts: Facts, reader: Reader) -> Seen:
     for source in (Source.SFU_EXPORTER, Source.SFU_API):
-        if gap := facts.unread(source):
+        if gap := unread(reader, source):
             return gap
-    polls = _polls(facts, metric)
-    parts: dict[Key, Thing] = {("at", str(at)): exactly(number) for at, number in polls}
-    listed = facts.reader.series(Source.SFU_API, noun)
-    if listed:
-        parts["left over",] = exactly(listed[0].samples[-1][1])
-    if polls:
-        parts["after",] = exactly(polls[-1][1])
+    parts: dict[Key, Thing] = {}
+    totals = [_total(reader, gauge, poll.at) for poll in reader.polls.get(Source.SFU_EXPORTER, ()) if poll.at > facts.since]
+    if totals and reader.series(Source.SFU_EXPORTER, gauge.metric):
+        parts["peak",] = exactly(max(totals))
+        parts["after",] = exactly(totals[-1])
+    for timeline in reader.series(Source.SFU_API, gauge.listed):
+        if timeline.samples and timeline.samples[-1][0] > facts.since:
+            parts["listed",] = exactly(timeline.samples[-1][1])
     return Reading(parts=parts)
 
 
 def _show(reading: Reading) -> str:
-    over_time = [thing for key, thing in reading.parts.items() if key[0] == "at" and isinstance(thing, Range)]
-    if not over_time:
-        return "no series"
-    low, high = max(thing.lo for thing in over_time), max(thing.hi for thing in over_time)
-    peak = whole_number(low) if low == high else f"{whole_number(low)}..{whole_number(high)}"
-    after = reading.parts.get(("after",))
-    return f"peak {peak}, after {count_words(after).strip('{}')}" if after else f"peak {peak}"
+    peak, after = reading.number("peak"), reading.number("after")
+    return "no series" if peak is None or after is None else f"peak {span(peak)}, after {span(after)}"
 
 
-def _explain(difference: Difference, noun: str) -> str:
-    said, admitted = count_words(difference.said).strip("{}"), count_words(difference.admitted)
+def _explain(difference: Difference, gauge: Gauge) -> str:
+    said, admitted = span(difference.said), span(difference.admitted)
+    if difference.kind is Kind.LACKS:
+        where = "API was not asked after the calls" if difference.key[0] == "listed" else f"exporter has no series {gauge.metric}"
+        return f"the media server's {where}"
     match difference.key[0]:
-        case "left over":
-            return f"the server's API still lists {said} of our {noun} after every caller left"
+        case "listed":
+            return f"the media server's API still lists {said} of our {gauge.noun} after every caller left"
         case "after":
-            return f"the server's gauge says {said} {noun} after the calls, before them it said {admitted.strip('{}')}"
+            return f"the media server's gauge says {said} {gauge.noun} after the calls, before them it said {admitted}"
         case _:
-            return f"the server's gauge says {said} {noun} at a poll at which it may say {admitted}"
+            return f"the media server's gauge never said more than {said} {gauge.noun}, may have reached {admitted}"
 
 
-def _left_behind(said: Reading) -> Reading | None:
-    after = said.parts.get(("after",))
-    return replaced(said, {("after",): exactly(after.lo + 1)}) if isinstance(after, Range) else None
+def _left_behind(gauge: Gauge) -> Defect:
+    def defect(reader: Reader) -> Reader | None:
+        if not reader.series(Source.SFU_API, gauge.listed):
+            return None
+        return _stuck_at_end(reader, Source.SFU_API, gauge.listed)
+
+    return defect
 
 
-def _none_counted(said: Reading) -> Reading | None:
-    return replaced(said, {key: exactly(0) for key in said.parts if key[0] == "at"}) if said.parts else None
+def _stuck(gauge: Gauge) -> Defect:
+    def defect(reader: Reader) -> Reader | None:
+        if not reader.series(Source.SFU_EXPORTER, gauge.metric):
+            return None
+        return _stuck_at_end(reader, Source.SFU_EXPORTER, gauge.metric)
+
+    return defect
+
+
+def _stuck_at_end(reader: Reader, source: Source, name: str) -> Reader:
+    """The last sample is one too high."""
+    first = reader.series(source, name)[0]
+    at, number = first.samples[-1]
+    lie = dataclasses.replace(first, samples=(*first.samples[:-1], (at, number + 1)))
+    return reader.with_series(source, name, lambda each: lie if each is first else each)
+
+
+def _flat(gauge: Gauge, facts: Facts) -> Defect:
+    """The gauge stays where it was before the load."""
+
+    def defect(reader: Reader) -> Reader | None:
+        if not reader.series(Source.SFU_EXPORTER, gauge.metric):
+            return None
+        return reader.with_series(
+            Source.SFU_EXPORTER,
+            gauge.metric,
+            lambda each: each.changed(lambda at, number: number if at <= facts.since else each.at(facts.since) or 0.0),
+        )
+
+    return defect
