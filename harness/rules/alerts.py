@@ -32,6 +32,8 @@ class AlertRule:
     interval_s: float
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    text: Mapping[str, Any]
+    """The rule as its file has it."""
 
 
 @value
@@ -122,6 +124,7 @@ def _rules_of(group: yaml.Node, path: Path) -> Iterator[AlertRule]:
             interval_s=interval_s,
             labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
             annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
+            text=rule,
         )
 
 
