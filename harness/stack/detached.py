@@ -192,8 +192,9 @@ def _serve(home: Path, options: Mapping[str, Any]) -> None:
         )
         _write(home / _STATE, standing)
         _say({"up": True})
-        # The parent stops listening now.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The parent stops listening now, and whoever reads our errors through a pipe must see its end.
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         while True:
             time.sleep(_POLL_S)
             if (deaths := stack.deaths()) != standing.deaths:

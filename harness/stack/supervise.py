@@ -122,6 +122,8 @@ class Supervisor:
             [sys.executable, "-I", "-S", str(script), self._mark, str(self.scratch)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            # A pipe that our caller reads to its end must not wait for the guard of a background stack.
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
         )
