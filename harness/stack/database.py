@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
 import shutil
@@ -11,15 +10,17 @@ import subprocess
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
-from harness.errors import EnvironmentFault, StackError
+from harness.errors import EnvironmentFault
 from harness.model import value
+from harness.stack import migrations
 from harness.stack.ports import LOOPBACK
 from harness.stack.supervise import Child, Command, Supervisor
 
 SUPERUSER = "postgres"
 AUTHENTICATOR = "authenticator"
+AUTH_ADMIN = "supabase_auth_admin"
+REPLICATION_ADMIN = "supabase_replication_admin"
 _READY_S = 30.0
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -45,11 +46,12 @@ class Database:
 
     port: int
     superuser_password: str
-    authenticator_password: str
+    service_password: str
+    """Of every other role that may log in."""
 
     def dsn(self, user: str = SUPERUSER) -> str:
         """A connection string; it holds the password."""
-        password = self.superuser_password if user == SUPERUSER else self.authenticator_password
+        password = self.superuser_password if user == SUPERUSER else self.service_password
         return f"postgres://{user}:{password}@{LOOPBACK}:{self.port}/postgres"
 
 
@@ -87,34 +89,10 @@ def start(supervisor: Supervisor, binaries: Path, database: Database) -> Child:
     return child
 
 
-def migrate(database: Database, *, roles: Path, migrations: Path) -> tuple[str, ...]:
-    """Runs the roles (once) and every migration not yet in the ledger, in order, each in one transaction; the names it ran.
-
-    Raises StackError, naming file and cause, if one fails or if a file changed after it was run.
-    """
-    ran = []
-    with psycopg.connect(database.dsn(), autocommit=True) as connection:
-        connection.execute("create schema if not exists voxproof")
-        connection.execute(
-            "create table if not exists voxproof.migrations (name text primary key, sha256 text not null, ran_at timestamptz default now())"
-        )
-        done: dict[str, str] = dict(connection.execute("select name, sha256 from voxproof.migrations").fetchall())
-        password = sql.Literal(database.authenticator_password).as_string(connection)
-        for path in (roles, *sorted(migrations.glob("[0-9]*.sql"))):
-            text = path.read_text()
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            if path.name in done:
-                if done[path.name] != digest:
-                    raise StackError(f"{path} changed after it was run; write a new migration instead")
-                continue
-            try:
-                with connection.transaction():
-                    connection.execute(text.replace(":authenticator_password", password).encode(), prepare=False)
-                    connection.execute("insert into voxproof.migrations (name, sha256) values (%s, %s)", (path.name, digest))
-            except psycopg.Error as exc:
-                raise StackError(f"{path}: {exc}") from exc
-            ran.append(path.name)
-    return tuple(ran)
+def migrate(database: Database, *, roles: Path) -> tuple[str, ...]:
+    """Runs the roles that a Supabase project begins with, then every migration; the names it ran. Raises StackError."""
+    password = f"'{database.service_password}'"
+    return migrations.migrate(database.dsn(), (roles, *migrations.FILES), replace={":service_password": password})
 
 
 def _make_cluster(initdb: Path, data: Path, password: Path, account: str | None) -> None:

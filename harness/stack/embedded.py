@@ -119,7 +119,7 @@ class _Plan:
         self.has_agent = "agent" in obtained
         self.keys = supabase.Keys.signed(secrets.token_urlsafe(32))
         self.database = database.Database(
-            port=port["postgres"], superuser_password=secrets.token_urlsafe(16), authenticator_password=secrets.token_urlsafe(16)
+            port=port["postgres"], superuser_password=secrets.token_urlsafe(16), service_password=secrets.token_urlsafe(16)
         )
         self.api = (f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32))
         self.configuration = prometheus.configuration(MONITORING, time_scale, seed=breakage.rules_seed(defect))
@@ -164,13 +164,20 @@ class _Plan:
 
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)
-        database.migrate(self.database, roles=SERVICES / "gateway" / "roles.sql", migrations=MONITORING / "supabase" / "migrations")
+        database.migrate(self.database, roles=SERVICES / "gateway" / "roles.sql")
         supabase.start_postgrest(
             self.supervisor, self.obtained["postgrest"].path, port=self.port["postgrest"], database=self.database, keys=self.keys
         )
 
     def _gateway(self) -> None:
-        supabase.start_gateway(self.supervisor, SERVICES, port=self.port["gateway"], postgrest_port=self.port["postgrest"], keys=self.keys)
+        supabase.start_gateway(
+            self.supervisor,
+            SERVICES,
+            port=self.port["gateway"],
+            postgrest_port=self.port["postgrest"],
+            database=self.database,
+            keys=self.keys,
+        )
 
     def _prometheus(self) -> None:
         targets = {"livekit": f"{LOOPBACK}:{self.port['livekit-metrics']}", "prometheus": f"{LOOPBACK}:{self.port['prometheus']}"}

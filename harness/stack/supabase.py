@@ -10,7 +10,7 @@ import httpx
 import jwt
 
 from harness.model import value
-from harness.stack.database import AUTHENTICATOR, Database
+from harness.stack.database import AUTH_ADMIN, AUTHENTICATOR, REPLICATION_ADMIN, Database
 from harness.stack.livekit import answers
 from harness.stack.ports import LOOPBACK
 from harness.stack.supervise import Child, Command, Supervisor
@@ -65,20 +65,26 @@ def start_postgrest(supervisor: Supervisor, binary: Path, *, port: int, database
     return child
 
 
-def start_gateway(supervisor: Supervisor, services: Path, *, port: int, postgrest_port: int, keys: Keys) -> Child:
+def start_gateway(supervisor: Supervisor, services: Path, *, port: int, postgrest_port: int, database: Database, keys: Keys) -> Child:
     """Starts the gateway (``services``: ``deploy/services``)."""
     child = supervisor.start(
         Command(
             name="gateway",
             argv=(
-                *(sys.executable, "-m", "uvicorn", "app:application", "--factory", "--app-dir", str(services / "gateway")),
+                *(sys.executable, "-m", "uvicorn", "gateway.app:application", "--factory", "--app-dir", str(services)),
                 *("--host", LOOPBACK, "--port", str(port), "--log-level", "warning", "--no-access-log"),
+                *("--ws", "websockets-sansio", "--ws-max-size", "1048576", "--ws-per-message-deflate", "false"),
+                *("--timeout-graceful-shutdown", "1"),
             ),
             env={
                 "PATH": os.environ.get("PATH", ""),
                 "POSTGREST_URL": f"http://{LOOPBACK}:{postgrest_port}",
                 "SUPABASE_ANON_KEY": keys.anon,
                 "SUPABASE_SERVICE_KEY": keys.service,
+                "JWT_SECRET": keys.secret,
+                "AUTHENTICATOR_DATABASE_URL": database.dsn(AUTHENTICATOR),
+                "AUTH_DATABASE_URL": database.dsn(AUTH_ADMIN),
+                "REPLICATION_DATABASE_URL": database.dsn(REPLICATION_ADMIN),
             },
             cwd=supervisor.scratch,
         )

@@ -3,29 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
 import httpx
 import pytest
+from gateway import app as gateway
 
-
-def _module() -> ModuleType:
-    """``deploy`` is no package: its services run by themselves."""
-    path = Path(__file__).resolve().parents[2] / "deploy" / "services" / "gateway" / "app.py"
-    spec = importlib.util.spec_from_file_location("gateway_app", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-gateway = _module()
 KEYS = ("the-anon-key", "the-service-key")
 Upstream = Callable[[httpx.Request], httpx.Response]
 
@@ -140,8 +123,17 @@ def test_health_is_postgrests() -> None:
     assert ask("GET", "/health", upstream=Recorder()).status_code == 200
 
 
-@pytest.mark.parametrize("service", ["auth", "realtime"])
-def test_what_is_not_there_yet_says_so(service: str) -> None:
-    """501, not 404: the path is Supabase's, this gateway lacks it."""
+def test_a_page_of_another_origin_may_ask() -> None:
+    """The dashboard is served from elsewhere; a preflight brings no key."""
+    headers = {"origin": "http://dashboard", "access-control-request-method": "GET", "access-control-request-headers": "apikey"}
+    answer = ask("OPTIONS", "/rest/v1/calls", headers=headers)
 
-    assert ask("GET", f"/{service}/v1/x").status_code == 501
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "*")
+
+
+def test_postgrests_own_cors_headers_are_not_doubled() -> None:
+    """Two values would be refused by a browser."""
+    upstream = Recorder(httpx.Response(200, json=[], headers={"access-control-allow-origin": "http://dashboard"}))
+    answer = ask("GET", "/rest/v1/calls", upstream=upstream, headers={"apikey": "the-anon-key", "origin": "http://dashboard"})
+
+    assert answer.headers.get_list("access-control-allow-origin") == ["*"]

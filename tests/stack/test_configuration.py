@@ -100,7 +100,7 @@ def test_keys_are_tokens_of_a_role(key: str, role: str) -> None:
 
 def test_postgrest_is_not_the_superuser() -> None:
     """Row level security holds for the role that PostgREST signs in as."""
-    database = Database(port=5, superuser_password="a", authenticator_password="b")
+    database = Database(port=5, superuser_password="a", service_password="b")
 
     assert database.dsn(AUTHENTICATOR) == "postgres://authenticator:b@127.0.0.1:5/postgres"
 
