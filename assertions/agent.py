@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assertions.facts import ABSENT, Facts
+from assertions.facts import Facts
 from harness.measure.histogram import nearest_rank
 from harness.model import AgentFigures, CallOutcome, CallRecord, Light, Ruler, Status, Verdict
 
-OURS = frozenset({CallOutcome.DROPPED, CallOutcome.CUT})
-"""Calls that failed on our side: they say nothing about the agent."""
+OURS = frozenset({CallOutcome.DROPPED, CallOutcome.CUT, CallOutcome.UDP_BLOCKED})
+"""Calls that failed on our side, or on the way: they say nothing about the agent."""
 _SAYS = {
     CallOutcome.NO_AGENT: "the agent never joined",
     CallOutcome.SILENT: "the agent joined and was not heard when a reply was due",
@@ -92,7 +92,8 @@ def _names(records: list[CallRecord]) -> str:
 
 
 def _detail(record: CallRecord) -> str:
-    return f" ({record.error})" if record.error and record.outcome in ABSENT | {CallOutcome.DISCONNECTED} else ""
+    told = (CallOutcome.REFUSED, CallOutcome.DISCONNECTED)
+    return f" ({record.error})" if record.error and record.outcome in told else ""
 
 
 def _latency(claim: str, name: str, found_s: float | None, limit_s: float, ruler: Ruler) -> Verdict:

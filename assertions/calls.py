@@ -1,148 +1,198 @@
-"""Calls placed -> rows of ``calls``: that there is one each, that it says how the call ended, and how long it was."""
+"""Calls placed -> rows of ``calls``: that each call has one, that it says how the call ended, and how long it was."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-from assertions.facts import Facts, plural, replaced
-from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree, exactly
-from harness.model import CallOutcome, CallRecord, Gap, Row, Source
+from assertions.facts import WHOLE, Facts, unread
+from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
+from assertions.words import plural, span, total
+from harness.measure.series import Reader
+from harness.model import CallOutcome, CallRecord, Row, Source, UnixNs
 
-HANGUP_S = 1.5
-"""Longest time between our leave and the agent noticing it. Measured on the embedded stack: 0.02 s; the rest is for a busy machine."""
-JOB_START_S = 1.0
-"""The agent's call may begin before we see the agent in the room: the job starts first."""
-_ANSWERED = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT})
+TABLE = "calls"
+MARK = "/calls?"
+"""What the requests for this table hold."""
+GAUGE = "livekit_participant_total"
+DEAD_S = 60.0
+"""A job that died without a word is noticed by its silence (``end_dead_calls``) this long after its last heartbeat."""
 
 
 def trees(facts: Facts) -> Iterator[Tree]:
-    """One tree a claim: each row is judged against the call it speaks of."""
-    rows = _rows(facts)
-    yield _tree(facts, rows, "calls/rows", "rows", _expected_rows, _said_rows)
-    yield _tree(facts, rows, "calls/status", "rows, status", _expected_status, _said_status)
-    yield _tree(facts, rows, "calls/duration", "rows, duration", _expected_duration, _said_duration)
-
-
-def _rows(facts: Facts) -> list[Row] | Gap:
-    gap = facts.unread(Source.ROWS)
-    return gap if gap else list(facts.reader.rows.get("calls", ()))
-
-
-def _tree(facts: Facts, rows: list[Row] | Gap, claim: str, title: str, expected, said) -> Tree:  # type: ignore[no-untyped-def]
-    truth = expected(facts)
-    calls = {record.plan.call_id: record.plan.index for record in facts.evidence.records}
-    step = Step(
-        claim=claim,
-        source="placed",
-        title=title,
-        admits=lambda given: given,
-        defects=_DEFECTS[claim],
-        show=_SHOW[claim],
-        explain=lambda difference: _explain(difference, calls),
-        resolution=lambda admitted, found: _RESOLUTION[claim](admitted, found),
+    """One: rows, and of the rows that are there what they say."""
+    steps = (
+        Step(
+            claim="calls/rows",
+            source="placed",
+            title="rows",
+            admits=lambda given, _: given,
+            read=lambda reader: _read(reader, _count),
+            defects={"a call's row is lost": _without_last, "a call's row is doubled": _doubled, "a row of no call": _phantom},
+            show=lambda reading: span(total(reading, "rows")),
+            explain=lambda difference: _explain_rows(difference, facts),
+            would_catch=lambda admitted, said: "1 call",
+        ),
+        Step(
+            claim="calls/status",
+            source="calls/rows",
+            title="rows, status",
+            admits=lambda given, reader: _admitted_status(given, facts, reader),
+            read=lambda reader: _read(reader, _status),
+            defects={"a call is never closed": _set(facts, status="active", end_time=None, duration_seconds=None)},
+            show=_show_status,
+            explain=lambda difference: _explain_status(difference, facts),
+            would_catch=lambda admitted, said: "1 call",
+        ),
+        Step(
+            claim="calls/duration",
+            source="calls/status",
+            title="rows, duration",
+            admits=lambda given, reader: _admitted_duration(given, facts, reader),
+            read=lambda reader: _read(reader, _duration),
+            defects={
+                "in milliseconds": _scaled(facts, 1000),
+                "in minutes": _scaled(facts, 1 / 60),
+                "never written": _set(facts, duration_seconds=None),
+            },
+            show=_show_duration,
+            explain=lambda difference: _explain_duration(difference, facts),
+            would_catch=_would_catch_duration,
+        ),
     )
-    seen: Reading | Gap = rows if isinstance(rows, Gap) else said(rows)
-    return Tree(root="placed", truth=truth, steps=(step,), seen={claim: seen})
+    yield Tree(root="placed", truth=_placed(facts), steps=steps, reads=frozenset({TABLE, GAUGE}))
 
 
-def _expected_rows(facts: Facts) -> Reading:
-    answered = {record.plan.call_id for record in facts.evidence.records if record.agent_joined_at is not None}
-    keys = {("rows", record.plan.call_id): record for record in facts.evidence.records}
-    return Reading(
-        parts={key: exactly(1) if record.plan.call_id in answered else Range(lo=0, hi=1) for key, record in keys.items()},
-        may_lack=frozenset(key for key, record in keys.items() if record.plan.call_id not in answered),
-        because=("one row a call that reached an agent",),
-    )
-
-
-def _said_rows(rows: list[Row]) -> Reading:
-    counts: dict[Key, float] = {}
-    for row in rows:
-        key = ("rows", str(row.columns.get("call_id")))
-        counts[key] = counts.get(key, 0) + 1
-    return Reading(parts={key: exactly(count) for key, count in counts.items()})
-
-
-def _expected_status(facts: Facts) -> Reading:
+def _placed(facts: Facts) -> Reading:
+    """One row a call that reached an agent; one that did not may have a row."""
     parts: dict[Key, Thing] = {}
-    for record in _with_row(facts):
-        ended = frozenset({"completed"}) if record.outcome in _ANSWERED else frozenset({"completed", "failed", "transferred"})
-        parts["status", record.plan.call_id] = ended
-    return Reading(parts=parts, may_lack=frozenset(parts), may_add=True, because=("the caller hung up, and the stack came to rest",))
-
-
-def _said_status(rows: list[Row]) -> Reading:
-    return Reading(parts={("status", str(row.columns.get("call_id"))): frozenset({str(row.columns.get("status"))}) for row in rows})
-
-
-def _expected_duration(facts: Facts) -> Reading:
-    parts: dict[Key, Thing] = {}
-    for record in _with_row(facts):
-        if record.left_at is None or record.agent_joined_at is None or record.placed_at is None or record.outcome not in _ANSWERED:
+    may_lack: set[Key] = set()
+    for record in facts.records:
+        if record.placed_at is None:
             continue
-        shortest = (record.left_at - record.agent_joined_at) / 1e9
-        longest = (record.left_at - max(record.placed_at, record.agent_joined_at - round(JOB_START_S * 1e9))) / 1e9 + HANGUP_S
-        parts["duration", record.plan.call_id] = Range(lo=math.floor(shortest), hi=math.ceil(longest))
-    because = (
-        f"the agent's call begins up to {JOB_START_S:g} s before we see the agent",
-        f"it ends up to {HANGUP_S:g} s after our leave",
-        "whole seconds",
-    )
-    return Reading(parts=parts, may_lack=frozenset(parts), may_add=True, because=because)
+        key = ("rows", record.plan.call_id)
+        is_sure = record.agent_joined_at is not None and record.outcome in WHOLE
+        parts[key] = exactly(1) if is_sure else Range(lo=0, hi=1)
+        if not is_sure:
+            may_lack.add(key)
+    because = ["one row a call that reached an agent"]
+    if may_lack:
+        because.append("a call that no agent joined, or that was cut, may have a row or none")
+    return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(because))
 
 
-def _said_duration(rows: list[Row]) -> Reading:
+def _read(reader: Reader, of: Callable[[Row], Thing | None]) -> Seen:
+    """The rows of the table, each at its call; what is counted adds up."""
+    if gap := unread(reader, Source.ROWS, MARK):
+        return gap
     parts: dict[Key, Thing] = {}
-    for row in rows:
-        seconds = row.columns.get("duration_seconds")
-        if seconds is not None:
-            parts["duration", str(row.columns.get("call_id"))] = exactly(float(seconds))
-        elif row.columns.get("end_time"):
-            begin, end = (datetime.fromisoformat(str(row.columns[name])) for name in ("start_time", "end_time"))
-            parts["duration", str(row.columns.get("call_id"))] = exactly((end - begin).total_seconds())
+    kind = {_count: "rows", _status: "status", _duration: "duration"}[of]
+    for row in reader.rows.get(TABLE, ()):
+        key = (kind, str(row.columns.get("call_id")))
+        thing, before = of(row), parts.get(key)
+        if thing is None:
+            continue
+        if kind == "rows" and isinstance(before, Range):
+            thing = exactly(before.lo + 1)
+        parts[key] = thing
     return Reading(parts=parts)
 
 
-def _with_row(facts: Facts) -> tuple[CallRecord, ...]:
-    return tuple(record for record in facts.whole if record.agent_joined_at is not None)
+def _count(_: Row) -> Thing:
+    return exactly(1)
 
 
-def _explain(difference: Difference, calls: dict[str, int]) -> str:
-    quantity, call_id = difference.key[0], difference.key[1]
-    call = f"call-{calls[call_id]}" if call_id in calls else call_id
-    match quantity, difference.kind:
-        case "rows", Kind.LACKS:
-            return f"{call} has no row in the table calls"
-        case "rows", _:
-            assert isinstance(difference.said, Range)
-            return f"{call} has {plural(difference.said.lo, 'row')} in the table calls, wanted 1"
-        case "status", _:
-            said = ", ".join(sorted(difference.said)) if isinstance(difference.said, frozenset) else "nothing"
-            wanted = " or ".join(sorted(difference.admitted)) if isinstance(difference.admitted, frozenset) else "nothing"
-            return f"the row of {call} says {said} after the caller hung up, wanted {wanted}"
-        case _:
-            assert isinstance(difference.said, Range)
-            assert isinstance(difference.admitted, Range)
-            return (
-                f"the row of {call} says {difference.said.lo:g} s; the caller's own clock admits"
-                f" {difference.admitted.lo:g} to {difference.admitted.hi:g} s"
-            )
+def _status(row: Row) -> Thing:
+    return frozenset({str(row.columns.get("status"))})
 
 
-def _show_rows(reading: Reading) -> str:
-    lo = sum(thing.lo for thing in reading.parts.values() if isinstance(thing, Range))
-    hi = sum(thing.hi for thing in reading.parts.values() if isinstance(thing, Range))
-    return f"{lo:g}" if lo == hi else f"{lo:g}..{hi:g}"
+def _duration(row: Row) -> Thing | None:
+    seconds = row.columns.get("duration_seconds")
+    return None if seconds is None else exactly(float(seconds))
+
+
+def _with_row(given: Reading, facts: Facts) -> Iterator[CallRecord]:
+    """Calls of which the hop before holds a row, or may hold one."""
+    by_id = {record.plan.call_id: record for record in facts.records}
+    for key in given.parts:
+        if (record := by_id.get(key[1])) is not None:
+            yield record
+
+
+def _admitted_status(given: Reading, facts: Facts, reader: Reader) -> Reading:
+    parts: dict[Key, Thing] = {}
+    because: list[str] = []
+    for record in _with_row(given, facts):
+        admitted = {"completed"}
+        if record.outcome is not CallOutcome.COMPLETED:
+            admitted |= {"failed", "transferred"}
+            if _may_be_open(record, facts):
+                admitted.add("active")
+                because.append(f"a dead job's call is closed {DEAD_S:g} s after its last sign of life, or when the agent ends it")
+        parts["status", record.plan.call_id] = frozenset(admitted)
+    may_lack = frozenset(("status", key[1]) for key in given.may_lack)
+    words = ("the caller hung up, and the stack came to rest", *dict.fromkeys(because))
+    return Reading(parts=parts, may_lack=may_lack, may_add=frozenset({"status"}), because=words)
+
+
+def _may_be_open(record: CallRecord, facts: Facts) -> bool:
+    """Nobody can know yet that the call is over: the caller vanished without a leave, or the agent with its job."""
+    last = max((turn.user_speech_ended_at for turn in record.turns), default=record.greeted_at or record.agent_joined_at)
+    read_at = facts.evidence.info.read_at
+    if record.left_at is None or last is None or read_at is None:
+        return True
+    return record.outcome is not CallOutcome.COMPLETED and (read_at - last) / 1e9 < DEAD_S
+
+
+def _admitted_duration(given: Reading, facts: Facts, reader: Reader) -> Reading:
+    """Whole seconds between the agent's beginning, which lies between our dial and its first sign, and its notice of our leave."""
+    parts: dict[Key, Thing] = {}
+    for record in _with_row(given, facts):
+        if record.outcome is not CallOutcome.COMPLETED or None in (record.left_at, record.placed_at, record.agent_joined_at):
+            continue
+        assert record.left_at is not None
+        assert record.placed_at is not None
+        assert record.agent_joined_at is not None
+        shortest_s = (record.left_at - record.agent_joined_at) / 1e9
+        longest_s = (record.left_at - record.placed_at) / 1e9 + notice_s(record.left_at, facts, reader)
+        parts["duration", record.plan.call_id] = Range(lo=math.floor(shortest_s), hi=math.ceil(longest_s))
+    # A call that is said to go on has no duration yet: whoever says so is the one to blame.
+    is_open = {key for key, thing in given.parts.items() if isinstance(thing, frozenset) and "active" in thing}
+    may_lack = frozenset(("duration", key[1]) for key in given.may_lack | is_open)
+    because = (
+        "the agent's call begins between our dial and the agent's joining",
+        "it ends between our leave and the poll that shows the media server without us",
+        "whole seconds, rounded either way",
+    )
+    return Reading(parts=parts, may_lack=may_lack, may_add=frozenset({"duration"}), because=because)
+
+
+def notice_s(left_at: UnixNs, facts: Facts, reader: Reader) -> float:
+    """Longest time between a leave and the media server's acting on it, as its gauge of participants shows.
+
+    The first poll at which no more participants are left than callers in a call, and one agent a call, whether over or not. If the
+    gauge does not show it, the stack's own patience with a vanished participant is all that bounds it.
+    """
+    gauge = reader.series(Source.SFU_EXPORTER, GAUGE)
+    base = sum(timeline.at(facts.since) or 0.0 for timeline in gauge)
+    calls = [record for record in facts.records if record.joined_at is not None]
+    for poll in reader.polls.get(Source.SFU_EXPORTER, ()):
+        if poll.at <= left_at or not poll.count:
+            continue
+        there = sum(timeline.at(poll.at) or 0.0 for timeline in gauge)
+        inside = sum(record.left_at is None or record.left_at > poll.at for record in calls)
+        if there <= base + inside + len(calls):
+            return (poll.at - left_at) / 1e9
+    return facts.setting("departure_timeout_s", 20.0)
 
 
 def _show_status(reading: Reading) -> str:
     counts: dict[str, int] = {}
-    for thing in reading.parts.values():
-        if isinstance(thing, frozenset):
-            words = "|".join(sorted(thing))
-            counts[words] = counts.get(words, 0) + 1
+    for key, thing in reading.parts.items():
+        if key not in reading.may_lack:
+            counts[span(thing)] = counts.get(span(thing), 0) + 1
     return ", ".join(f"{count} {words}" for words, count in sorted(counts.items())) or "nothing"
 
 
@@ -150,48 +200,87 @@ def _show_duration(reading: Reading) -> str:
     ranges = [thing for thing in reading.parts.values() if isinstance(thing, Range)]
     if not ranges:
         return "nothing"
-    lo, hi = sum(thing.lo for thing in ranges) / len(ranges), sum(thing.hi for thing in ranges) / len(ranges)
-    return f"mean {lo:.1f} s" if lo == hi else f"mean {lo:.1f}..{hi:.1f} s"
+    return span(Range(lo=min(thing.lo for thing in ranges), hi=max(thing.hi for thing in ranges)), " s")
 
 
-def _catch_duration(admitted: Reading, _: Reading) -> str:
+def _would_catch_duration(admitted: Reading, _: Reading) -> str:
     widths = [thing.hi - thing.lo for thing in admitted.parts.values() if isinstance(thing, Range)]
     return f"{max(widths) + 1:g} s" if widths else "nothing"
 
 
-def _first(reading: Reading, quantity: str) -> Key | None:
-    return next((key for key in reading.parts if key[0] == quantity), None)
+def _explain_rows(difference: Difference, facts: Facts) -> str:
+    call = facts.named(difference.key[1])
+    if difference.kind is Kind.LACKS:
+        return f"{call} was answered and has no row in the table calls"
+    if difference.kind is Kind.EXTRA:
+        return f"the table calls holds a row of {call}, which nobody placed"
+    said = difference.said
+    assert isinstance(said, Range)
+    return f"{call} has {plural(said.lo, 'row')} in the table calls, may have {span(difference.admitted)}"
 
 
-def _lost(said: Reading) -> Reading | None:
-    key = _first(said, "rows")
-    return replaced(said, {key: None}) if key else None
+def _explain_status(difference: Difference, facts: Facts) -> str:
+    said = "nothing" if difference.said is None else span(difference.said)
+    return f"the row of {facts.named(difference.key[1])} says {said} after the call was over, may say {span(difference.admitted)}"
 
 
-def _doubled(said: Reading) -> Reading | None:
-    key = _first(said, "rows")
-    return replaced(said, {key: exactly(2)}) if key else None
+def _explain_duration(difference: Difference, facts: Facts) -> str:
+    said = "no duration" if difference.said is None else span(difference.said, " s")
+    return f"the row of {facts.named(difference.key[1])} says {said}, may say {span(difference.admitted, ' s')} by the caller's own clock"
 
 
-def _never_closed(said: Reading) -> Reading | None:
-    key = _first(said, "status")
-    return replaced(said, {key: frozenset({"active"})}) if key else None
+def _without_last(reader: Reader) -> Reader | None:
+    rows = reader.rows.get(TABLE, ())
+    return reader.with_rows(TABLE, rows[:-1]) if rows else None
 
 
-def _in_ms(said: Reading) -> Reading | None:
-    key = _first(said, "duration")
-    found = said.parts[key] if key else None
-    return replaced(said, {key: exactly(found.lo * 1000)}) if key and isinstance(found, Range) and found.lo else None
+def _doubled(reader: Reader) -> Reader | None:
+    rows = reader.rows.get(TABLE, ())
+    return reader.with_rows(TABLE, (*rows, rows[-1])) if rows else None
 
 
-_DEFECTS = {
-    "calls/rows": {"a call's row is lost": _lost, "a call's row is doubled": _doubled},
-    "calls/status": {"a call is never closed": _never_closed},
-    "calls/duration": {"duration in milliseconds": _in_ms},
-}
-_SHOW = {"calls/rows": _show_rows, "calls/status": _show_status, "calls/duration": _show_duration}
-_RESOLUTION = {
-    "calls/rows": lambda admitted, said: "1 call",
-    "calls/status": lambda admitted, said: "1 call",
-    "calls/duration": _catch_duration,
-}
+def _phantom(reader: Reader) -> Reader | None:
+    rows = reader.rows.get(TABLE, ())
+    if not rows:
+        return None
+    return reader.with_rows(TABLE, (*rows, _with(rows[-1], {"call_id": f"{rows[-1].columns.get('call_id')}-again"})))
+
+
+def _completed(reader: Reader, facts: Facts) -> tuple[Sequence[Row], int] | None:
+    """The table's rows, and the place of one whose call ended as calls do. None: there is none."""
+    completed = {record.plan.call_id for record in facts.records if record.outcome is CallOutcome.COMPLETED}
+    rows = reader.rows.get(TABLE, ())
+    places = [place for place, row in enumerate(rows) if row.columns.get("call_id") in completed]
+    return (rows, places[-1]) if places else None
+
+
+def _set(facts: Facts, **columns: Any) -> Defect:
+    """One call's row says something else."""
+
+    def defect(reader: Reader) -> Reader | None:
+        if (found := _completed(reader, facts)) is None:
+            return None
+        rows, place = found
+        return reader.with_rows(TABLE, (*rows[:place], _with(rows[place], columns), *rows[place + 1 :]))
+
+    return defect
+
+
+def _scaled(facts: Facts, by: float) -> Defect:
+    """Every duration is in another unit."""
+
+    def defect(reader: Reader) -> Reader | None:
+        rows = reader.rows.get(TABLE, ())
+        if not any(row.columns.get("duration_seconds") for row in rows):
+            return None
+        return reader.with_rows(TABLE, [_with(row, {"duration_seconds": _times(row.columns.get("duration_seconds"), by)}) for row in rows])
+
+    return defect
+
+
+def _times(seconds: Any, by: float) -> float | None:
+    return None if seconds is None else round(float(seconds) * by)
+
+
+def _with(row: Row, columns: Mapping[str, Any]) -> Row:
+    return dataclasses.replace(row, columns={**row.columns, **columns})

@@ -1,110 +1,110 @@
-"""What every quantity needs of a run: who really called, in which window, and what the sources said."""
+"""What every quantity needs of a run: who really called, what was said in which order, and the run's window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from assertions.ledger import Key, Range, Reading, exactly
-from harness.measure.series import Reader, Timeline
+from harness.measure.series import Reader
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, Source, UnixNs, value
 
-BROKEN = frozenset({CallOutcome.CUT, CallOutcome.DISCONNECTED})
-"""Calls whose end we did not see as a caller would: what the stack should say of them is not known."""
-ABSENT = frozenset({CallOutcome.DROPPED, CallOutcome.REFUSED, CallOutcome.UDP_BLOCKED})
-"""Calls in which nobody could speak."""
+WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
+"""Calls that we saw from beginning to end. Of the others it is not known what the stack should say."""
+USER, ASSISTANT = "user", "assistant"
+
+
+@value
+class Line:
+    """One thing that was said, or may have been."""
+
+    call_id: str
+    turn: int
+    """0: the greeting."""
+    role: str
+    text: str | None
+    """None: any words will do."""
+    is_sure: bool
+    """False: the stack may know of it or not."""
 
 
 @value
 class Facts:
-    """One run, ready to be judged."""
+    """One run as we ourselves saw it: nothing here was said by the stack."""
 
     evidence: Evidence
-    reader: Reader
+    lines: tuple[Line, ...]
+    """Everything that was said in all calls, in the order of each conversation."""
+    lines_of: Mapping[str, tuple[Line, ...]]
+    """The same by call id."""
+    indices: Mapping[str, int]
+    """Number of a call by its id: ``call-1`` in sentences."""
 
     @staticmethod
     def of(evidence: Evidence) -> Facts:
-        return Facts(evidence=evidence, reader=Reader.of(evidence))
+        """The facts of ``evidence``."""
+        by_call = {record.plan.call_id: lines(record) for record in evidence.records}
+        return Facts(
+            evidence=evidence,
+            lines=tuple(line for found in by_call.values() for line in found),
+            lines_of=by_call,
+            indices={plan.call_id: plan.index for plan in evidence.plans},
+        )
 
     @property
-    def whole(self) -> tuple[CallRecord, ...]:
-        """Calls that we saw from beginning to end."""
-        return tuple(record for record in self.evidence.records if record.outcome not in BROKEN | ABSENT)
-
-    @property
-    def broken(self) -> tuple[CallRecord, ...]:
-        return tuple(record for record in self.evidence.records if record.outcome in BROKEN)
+    def records(self) -> tuple[CallRecord, ...]:
+        return self.evidence.records
 
     @property
     def since(self) -> UnixNs:
         """The instant before which nothing that is counted happened."""
         return self.evidence.info.load_started_at or self.evidence.info.started_at
 
+    def named(self, call_id: str) -> str:
+        """``call-1``, or the id of a call that is not ours."""
+        index = self.indices.get(call_id)
+        return call_id if index is None else f"call-{index}"
+
     def setting(self, name: str, default: float) -> float:
         """A number of the run's settings."""
         return float(self.evidence.info.settings.get(name, default))
 
-    def unread(self, source: Source) -> Gap | None:
-        """The Gap of a source that was never read, or that was lost before the end. None: it was read to the end."""
-        if gap := self.reader.gap(source):
-            return gap
-        if not self.reader.is_read(source):
-            return Gap(source=source, at=self.since, reason="it was never read", request="")
-        return None
 
-    def counters(self, source: Source, name: str, key: Callable[[Timeline], Key | None]) -> Reading | Gap:
-        """Growth since the load began of the counters called ``name``, summed by ``key``; keys of None are left out."""
-        gap = self.unread(source)
-        if gap is not None:
-            return gap
-        sums: dict[Key, float] = {}
-        for timeline in self.reader.series(source, name):
-            place = key(timeline)
-            if place is not None:
-                sums[place] = sums.get(place, 0.0) + self.reader.grown(timeline, source, self.since)
-        return Reading(parts={place: exactly(total) for place, total in sums.items()})
+def lines(record: CallRecord) -> tuple[Line, ...]:
+    """What was said in one call.
 
-    def request(self, source: Source, name: str) -> str:
-        """The request that shows the series called ``name`` again."""
-        found = self.reader.series(source, name)
-        if found:
-            return found[0].request
-        polls = self.reader.polls.get(source, ())
-        return polls[-1].request if polls else ""
+    The user's line is sure once its reply was heard: the agent answers nothing that it has not taken in. The agent's own line is written when it has
+    been spoken to the end, so it is sure once the agent was heard again, or the caller hung up in peace. Of a void turn, in which our
+    own media stuttered, the words are not sure.
+    """
+    if record.placed_at is None:
+        return ()
+    found: list[Line] = []
+    is_whole = record.outcome in WHOLE
+    is_complete = record.outcome is CallOutcome.COMPLETED
+    heard = [turn.index for turn in record.turns if turn.first_word_at is not None]
+    last_heard = max(heard, default=0)
 
+    def add(turn: int, role: str, text: str | None, *, is_sure: bool) -> None:
+        found.append(Line(call_id=record.plan.call_id, turn=turn, role=role, text=text if is_sure else None, is_sure=is_sure))
 
-def whole_number(number: float) -> str:
-    """A count without a fraction it does not have."""
-    return f"{number:.0f}" if abs(number - round(number)) < 1e-6 else f"{number:.3f}"
-
-
-def count_words(thing: object) -> str:
-    """A range of counts: ``{9}`` or ``8..9``."""
-    if not isinstance(thing, Range):
-        return "nothing"
-    if thing.lo == thing.hi:
-        return f"{{{whole_number(thing.lo)}}}"
-    return f"{whole_number(thing.lo)}..{whole_number(thing.hi)}"
+    if record.greeted_at is not None or record.plan.greeting is not None or not is_whole:
+        is_sure = record.greeted_at is not None and (is_complete or (is_whole and last_heard > 0))
+        add(0, ASSISTANT, record.plan.greeting, is_sure=is_sure)
+    spoken = {turn.index: turn for turn in record.turns}
+    for index, plan in enumerate(record.plan.turns, start=1):
+        turn = spoken.get(index)
+        if turn is None and is_whole:
+            break
+        is_heard = is_whole and turn is not None and turn.first_word_at is not None
+        is_void = turn is None or turn.void is not None
+        add(index, USER, None if is_void else plan.text, is_sure=is_heard)
+        add(index, ASSISTANT, None if is_void else plan.reply, is_sure=is_heard and (is_complete or index < last_heard))
+    return tuple(found)
 
 
-def plural(count: float, noun: str) -> str:
-    """``1 turn``, ``2 turns``."""
-    return f"{whole_number(count)} {noun}" if count == 1 else f"{whole_number(count)} {noun}s"
-
-
-def shifted(key: Key, by: float) -> Callable[[Reading], Reading | None]:
-    """The defect that moves one number."""
-
-    def defect(said: Reading) -> Reading | None:
-        found = said.parts.get(key)
-        if not isinstance(found, Range) or found.lo + by < 0:
-            return None
-        return replaced(said, {key: Range(lo=found.lo + by, hi=found.hi + by)})
-
-    return defect
-
-
-def replaced(said: Reading, changes: dict[Key, Range | frozenset[str] | None]) -> Reading:
-    """A reading with some keys changed; None removes one."""
-    parts = {key: thing for key, thing in said.parts.items() if key not in changes}
-    parts.update({key: thing for key, thing in changes.items() if thing is not None})
-    return Reading(parts=parts, may_lack=said.may_lack, may_add=said.may_add, because=said.because)
+def unread(reader: Reader, source: Source, mark: str = "") -> Gap | None:
+    """The Gap of a source that was never read, or that was lost before the end. None: it was read to the end."""
+    if gap := reader.gap(source, mark):
+        return gap
+    if not reader.is_read(source, mark):
+        return Gap(source=source, at=UnixNs(0), reason="it was never read", request="")
+    return None

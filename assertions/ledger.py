@@ -9,10 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from harness.measure.series import Reader
 from harness.model import Gap, Status, value
 
 Key = tuple[str, ...]
-"""One thing that a hop says: ``("le", "1.0")``, ``("sum",)``, ``("row", call, "3")``."""
+"""One thing that a hop says: ``("le", "1")``, ``("sum",)``, ``("row", call, "user", "2")``. The first word is its kind."""
 
 
 @value
@@ -23,7 +24,7 @@ class Range:
     hi: float
 
     def __post_init__(self) -> None:
-        if self.lo > self.hi:
+        if not self.lo <= self.hi:
             msg = f"a range from {self.lo} to {self.hi} holds nothing"
             raise ValueError(msg)
 
@@ -43,16 +44,22 @@ class Reading:
     parts: Mapping[Key, Thing]
     may_lack: frozenset[Key] = frozenset()
     """Keys whose absence is honest here."""
-    may_add: bool = False
-    """Keys that are not listed are honest here."""
+    may_add: frozenset[str] = frozenset()
+    """Kinds of which keys that are not listed are honest here."""
     because: tuple[str, ...] = ()
     """Why the sets are as wide as they are."""
     alpha: float = 0.0
     """Probability that an honest hop falls outside; 0: a bound."""
 
+    def number(self, *key: str) -> Range | None:
+        """The number at a key. None: nothing is said of it."""
+        found = self.parts.get(key)
+        return found if isinstance(found, Range) else None
 
-Defect = Callable[[Reading], Reading | None]
-"""A lie told by a hop, as a change of what it said. None: this reading offers nothing to lie about."""
+
+Seen = Reading | Gap
+Defect = Callable[[Reader], Reader | None]
+"""A lie told by a hop: a copy of what all sources said in which the hop, and the hops that pass its word on, say it. None: nothing to lie about."""
 
 
 class Kind(enum.StrEnum):
@@ -82,27 +89,29 @@ class Step:
     """Claim of the source hop, or the name of the root."""
     title: str
     """The hop in words."""
-    admits: Callable[[Reading], Reading]
-    """Monotone: more possible sources admit no less."""
+    admits: Callable[[Reading, Reader], Reading]
+    """Monotone in the reading: more possible sources admit no less. Of the reader it uses instants only, and samples that its source said."""
+    read: Callable[[Reader], Seen]
+    """What the hop says."""
     defects: Mapping[str, Defect]
     """What the step promises to catch. One that would be admitted leaves it undecided."""
     show: Callable[[Reading], str]
     """A reading in a few words, for the table."""
     explain: Callable[[Difference], str]
     """A difference as a sentence."""
-    resolution: Callable[[Reading, Reading], str]
+    would_catch: Callable[[Reading, Reading], str]
     """The smallest lie that would be caught, given what is admitted and what was said."""
 
 
 @value
 class Tree:
-    """One quantity: its truth, its steps (sources before targets) and what each hop said."""
+    """One quantity: its truth and its steps, sources before targets."""
 
     root: str
     truth: Reading
     steps: Sequence[Step]
-    seen: Mapping[str, Reading | Gap]
-    """By claim. A claim that is not here was never read."""
+    reads: frozenset[str]
+    """Names of the series and tables that any of its steps reads: a lie about others leaves it as it was."""
 
 
 @value
@@ -117,6 +126,7 @@ class Judgement:
     said: Reading | None
     difference: Difference | None = None
     is_faithful: bool = False
+    """It passed on, correctly, what an earlier hop got wrong."""
     gap: Gap | None = None
     admitted_defects: tuple[str, ...] = ()
     """Defects of the step that this evidence would not have shown."""
@@ -131,22 +141,24 @@ def differs(admitted: Reading, said: Reading) -> Difference | None:
                 return Difference(key=key, kind=Kind.LACKS, admitted=thing, said=None)
         elif not _meets(thing, found):
             return Difference(key=key, kind=Kind.OTHER, admitted=thing, said=found)
-    if not admitted.may_add:
-        for key, found in said.parts.items():
-            if key not in admitted.parts:
-                return Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
+    for key, found in said.parts.items():
+        if key not in admitted.parts and key not in said.may_lack and key[0] not in admitted.may_add:
+            return Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
     return None
 
 
-def judge(tree: Tree) -> Iterator[Judgement]:
-    """Every step of the tree, each hop given what its source said."""
+def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[Judgement]:
+    """Every step of the tree, each hop given what its source said.
+
+    with_defects: a step that would admit one of its defects, or that has nothing to lie about, is undecided.
+    """
     at: dict[str, tuple[str, Reading]] = {tree.root: (tree.root, tree.truth)}
     false_hops: set[str] = set()
     for step in tree.steps:
         since, given = at[step.source]
-        admitted = step.admits(given)
-        seen = tree.seen.get(step.claim)
-        if seen is None or isinstance(seen, Gap):
+        admitted = step.admits(given, reader)
+        seen = step.read(reader)
+        if isinstance(seen, Gap):
             at[step.claim] = (since, admitted)
             if step.source in false_hops:
                 false_hops.add(step.claim)
@@ -158,20 +170,36 @@ def judge(tree: Tree) -> Iterator[Judgement]:
             false_hops.add(step.claim)
             yield Judgement(step=step, status=Status.FAIL, since=since, admitted=admitted, said=seen, difference=difference)
             continue
-        unseen = tuple(name for name, lie in lies(step, seen) if differs(admitted, lie) is None)
         is_faithful = step.source in false_hops
         if is_faithful:
             false_hops.add(step.claim)
-        status = Status.INCONCLUSIVE if unseen else Status.PASS
+        unseen = tuple(_unseen(step, admitted, reader)) if with_defects else ()
         yield Judgement(
-            step=step, status=status, since=since, admitted=admitted, said=seen, is_faithful=is_faithful, admitted_defects=unseen
+            step=step,
+            status=Status.INCONCLUSIVE if unseen else Status.PASS,
+            since=since,
+            admitted=admitted,
+            said=seen,
+            is_faithful=is_faithful,
+            admitted_defects=unseen,
         )
 
 
-def lies(step: Step, said: Reading) -> Iterator[tuple[str, Reading]]:
-    """What the hop would have said with each of the step's defects."""
+def _unseen(step: Step, admitted: Reading, reader: Reader) -> Iterator[str]:
+    """Defects that an honest reading of this run would hide; all of them if the run gives none of them anything to lie about."""
+    told = tuple(lies(step, reader))
+    if not told:
+        yield from step.defects
+    for name, lie in told:
+        seen = step.read(lie)
+        if isinstance(seen, Gap) or differs(admitted, seen) is None:
+            yield name
+
+
+def lies(step: Step, reader: Reader) -> Iterator[tuple[str, Reader]]:
+    """What would have been read with each of the step's defects."""
     for name, defect in step.defects.items():
-        lie = defect(said)
+        lie = defect(reader)
         if lie is not None:
             yield name, lie
 

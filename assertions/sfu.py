@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from assertions.facts import WHOLE, Facts, unread
@@ -39,7 +40,7 @@ GAUGES = (
 def trees(facts: Facts) -> Iterator[Tree]:
     """Rooms, and participants."""
     for gauge in GAUGES:
-        yield Tree(root="placed", truth=Reading(parts={}), steps=(_step(gauge, facts),))
+        yield Tree(root="placed", truth=Reading(parts={}), steps=(_step(gauge, facts),), reads=frozenset({gauge.metric, gauge.listed}))
 
 
 def _step(gauge: Gauge, facts: Facts) -> Step:
@@ -78,7 +79,7 @@ def _expected(gauge: Gauge, facts: Facts, reader: Reader) -> Reading:
     placed = [record for record in facts.records if record.placed_at is not None]
     most = gauge.each * len(placed)
     polls = reader.polls.get(Source.SFU_EXPORTER, ())
-    spacing_ns = max((after.at - before.at for before, after in zip(polls, polls[1:], strict=False)), default=0)
+    spacing_ns = max((after.at - before.at for before, after in itertools.pairwise(polls)), default=0)
     surely = max((_surely_there(gauge, placed, poll, spacing_ns) for poll in polls), default=0)
     is_alone, is_over = _is_ours_alone(facts), all(record.outcome in WHOLE for record in placed) and not facts.evidence.info.interrupted
     parts: dict[Key, Thing] = {

@@ -1,8 +1,10 @@
-"""Observations of one run, put in order: by source, by series, in time."""
+"""Observations of one run, put in order: by source, by series, in time; and copies of them in which one thing is otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import bisect
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.measure.counters import growth
 from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
@@ -22,8 +24,13 @@ class Timeline:
 
     def at(self, instant: UnixNs) -> float | None:
         """The value last said at or before ``instant``. None: nothing was said yet."""
-        said = [number for at, number in self.samples if at <= instant]
-        return said[-1] if said else None
+        index = bisect.bisect_right(self.samples, instant, key=lambda sample: sample[0])
+        return self.samples[index - 1][1] if index else None
+
+    def changed(self, change: Callable[[UnixNs, float], float | None]) -> Timeline:
+        """A copy with every value put through ``change``; None leaves the sample out."""
+        kept = ((at, change(at, number)) for at, number in self.samples)
+        return dataclasses.replace(self, samples=tuple((at, number) for at, number in kept if number is not None))
 
 
 @value
@@ -45,32 +52,60 @@ class Reader:
             gaps=_gaps(evidence.gaps),
         )
 
-    def gap(self, source: Source) -> Gap | None:
-        """Why ``source`` could not be read to the end. None: its last reading succeeded."""
-        found = self.gaps.get(source, ())
+    def gap(self, source: Source, mark: str = "") -> Gap | None:
+        """Why ``source`` could not be read to the end. None: its last reading succeeded.
+
+        mark: only readings whose request contains it count, for a source that is read by several requests.
+        """
+        found = [gap for gap in self.gaps.get(source, ()) if gap.is_blind or mark in gap.request]
         if not found:
             return None
-        polls = self.polls.get(source, ())
+        polls = [poll for poll in self.polls.get(source, ()) if mark in poll.request]
         if polls and polls[-1].at > found[-1].at and not found[-1].is_blind:
             return None
         return found[-1]
 
-    def is_read(self, source: Source) -> bool:
+    def is_read(self, source: Source, mark: str = "") -> bool:
         """Something was read of ``source`` at least once."""
-        return bool(self.polls.get(source))
+        return any(mark in poll.request for poll in self.polls.get(source, ()))
 
     def series(self, source: Source, name: str) -> tuple[Timeline, ...]:
         """The series called ``name``."""
         return self.timelines.get(source, {}).get(name, ())
 
-    def grown(self, timeline: Timeline, source: Source, since: UnixNs) -> float:
-        """What a counter grew by after ``since``. One that was not there yet when the source was read before began at 0."""
+    def grown(self, timeline: Timeline, source: Source, since: UnixNs, until: UnixNs | None = None) -> float:
+        """What a counter grew by after ``since``, up to ``until``. One that was not there when the source was read before began at 0."""
         before = timeline.at(since)
-        after = [number for at, number in timeline.samples if at > since]
-        if before is None:
-            was_read = any(poll.at <= since for poll in self.polls.get(source, ())) or source is Source.PROMETHEUS
-            return growth([0.0 if was_read else after[0], *after]) if after else 0.0
-        return growth([before, *after])
+        after = [number for at, number in timeline.samples if at > since and (until is None or at <= until)]
+        if before is not None:
+            return growth([before, *after])
+        if not after:
+            return 0.0
+        was_read = any(poll.at <= since for poll in self.polls.get(source, ())) or source is Source.PROMETHEUS
+        return growth([0.0 if was_read else after[0], *after])
+
+    def with_series(self, source: Source, name: str, change: Callable[[Timeline], Timeline | None]) -> Reader:
+        """A copy in which ``source`` says the series called ``name`` otherwise; None takes one away."""
+        changed = tuple(told for timeline in self.series(source, name) if (told := change(timeline)) is not None)
+        names = {**self.timelines.get(source, {}), name: changed}
+        return dataclasses.replace(self, timelines={**self.timelines, source: names})
+
+    def with_rows(self, table: str, rows: Sequence[Row]) -> Reader:
+        """A copy in which ``table`` holds ``rows``."""
+        return dataclasses.replace(self, rows={**self.rows, table: tuple(rows)})
+
+    def touched(self, other: Reader) -> frozenset[str]:
+        """Names of the series and tables that ``other``, a copy, says otherwise."""
+        tables = {name for name in self.rows.keys() | other.rows.keys() if self.rows.get(name) is not other.rows.get(name)}
+        sources = self.timelines.keys() | other.timelines.keys()
+        ours, theirs = ({source: each.timelines.get(source, {}) for source in sources} for each in (self, other))
+        names = {
+            name
+            for source in sources
+            for name in ours[source].keys() | theirs[source].keys()
+            if ours[source].get(name) is not theirs[source].get(name)
+        }
+        return frozenset(tables | names)
 
 
 def _timelines(observations: Iterable[Observation]) -> dict[Source, dict[str, tuple[Timeline, ...]]]:

@@ -237,8 +237,9 @@ class _Evaluation:
         for labels, inside, start_s, end_s in self._window(node):
             if len(inside) < 2:
                 continue
-            grown = counters.increase(inside, start_s, end_s)
-            out[_nameless(labels)] = grown / (end_s - start_s) if name == "rate" else grown
+            samples = [(round(at_s * 1000), number) for at_s, number in inside]
+            extrapolated = counters.rate if name == "rate" else counters.increase
+            out[_nameless(labels)] = extrapolated(samples, round(start_s * 1000), round(end_s * 1000))
         return out
 
     def _absent(self, name: str, node: pp.Expr) -> Vector:

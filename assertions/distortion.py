@@ -1,0 +1,122 @@
+"""Lies about a histogram, told by copies of the exporter's text and of all that passes it on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from assertions import ttfw_rule
+from assertions.facts import Facts
+from assertions.ledger import Defect
+from harness.measure import histogram
+from harness.measure.series import Labels, Reader, Timeline
+from harness.model import Source, UnixNs, value
+
+NAME = ttfw_rule.NAME
+
+
+@value
+class Histogram:
+    """One histogram at one instant."""
+
+    cumulative: Mapping[float, float]
+    """Counts at or below each bound."""
+    count: float
+    total: float
+
+
+Distortion = Callable[[Histogram, float], Histogram]
+"""Of a histogram, given the count that it has in the end."""
+
+
+def of_exporter(distortion: Distortion, facts: Facts) -> Defect:
+    """Told by the exporter; Prometheus stores it and the rules calculate with it."""
+    return _told(distortion, (Source.AGENT_EXPORTER, Source.PROMETHEUS), facts)
+
+
+def of_samples(distortion: Distortion, facts: Facts) -> Defect:
+    """Told by Prometheus' raw samples; the rules calculate with it."""
+    return _told(distortion, (Source.PROMETHEUS,), facts)
+
+
+def passed_on(defect: Defect, facts: Facts) -> Defect:
+    """A lie of the raw samples, with which the rules calculate."""
+
+    def told(reader: Reader) -> Reader | None:
+        lie = defect(reader)
+        return None if lie is None else ttfw_rule.retold(lie, facts)
+
+    return told
+
+
+def scaled(by: float) -> Distortion:
+    """Every observation in another unit."""
+
+    def distortion(honest: Histogram, _: float) -> Histogram:
+        moved = histogram.moved(honest.cumulative, lambda number: number * by)
+        return Histogram(cumulative=moved, count=honest.count, total=honest.total * by)
+
+    return distortion
+
+
+def shifted(seconds: float) -> Distortion:
+    """Every observation too long, or too short."""
+
+    def distortion(honest: Histogram, _: float) -> Histogram:
+        moved = histogram.moved(honest.cumulative, lambda number: number + seconds)
+        return Histogram(cumulative=moved, count=honest.count, total=honest.total + seconds * honest.count)
+
+    return distortion
+
+
+def without_one(honest: Histogram, final: float) -> Histogram:
+    """The last observation is missing; taken for one of the longest."""
+    if not final or honest.count < final:
+        return honest
+    highest = next((low, high) for low, high, count in reversed(list(histogram.per_bucket(honest.cumulative))) if count)
+    middle = highest[0] if math.isinf(highest[1]) else sum(highest) / 2
+    cumulative = {bound: count - (bound >= highest[1]) for bound, count in honest.cumulative.items()}
+    return Histogram(cumulative=cumulative, count=honest.count - 1, total=honest.total - middle)
+
+
+def _told(distortion: Distortion, sources: tuple[Source, ...], facts: Facts) -> Defect:
+    def defect(reader: Reader) -> Reader | None:
+        if not any(timeline.samples and timeline.samples[-1][1] for timeline in reader.series(sources[-1], f"{NAME}_count")):
+            return None
+        for source in sources:
+            reader = _distorted(reader, source, distortion)
+        return ttfw_rule.retold(reader, facts)
+
+    return defect
+
+
+def _distorted(reader: Reader, source: Source, distortion: Distortion) -> Reader:
+    changed: dict[tuple[str, Labels], dict[UnixNs, float]] = {}
+    for owner in {_owner(timeline) for timeline in reader.series(source, f"{NAME}_count")}:
+        buckets = {float(each.labels["le"]): each for each in reader.series(source, f"{NAME}_bucket") if _owner(each) == owner}
+        (count,) = (each for each in reader.series(source, f"{NAME}_count") if _owner(each) == owner)
+        (total,) = (each for each in reader.series(source, f"{NAME}_sum") if _owner(each) == owner)
+        final = count.samples[-1][1]
+        for at, number in count.samples:
+            honest = Histogram(
+                cumulative={bound: each.at(at) or 0.0 for bound, each in buckets.items()}, count=number, total=total.at(at) or 0.0
+            )
+            lie = distortion(honest, final)
+            for bound, each in buckets.items():
+                changed.setdefault(_place(each), {})[at] = lie.cumulative[bound]
+            changed.setdefault(_place(count), {})[at] = lie.count
+            changed.setdefault(_place(total), {})[at] = lie.total
+    for suffix in ("_bucket", "_count", "_sum"):
+        reader = reader.with_series(
+            source, NAME + suffix, lambda each: each.changed(lambda at, number: changed[_place(each)].get(at, number))
+        )
+    return reader
+
+
+def _owner(timeline: Timeline) -> Labels:
+    """Labels of the process that exports it."""
+    return tuple(sorted(pair for pair in timeline.labels.items() if pair[0] != "le"))
+
+
+def _place(timeline: Timeline) -> tuple[str, Labels]:
+    return timeline.name, tuple(sorted(timeline.labels.items()))

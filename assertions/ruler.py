@@ -1,0 +1,40 @@
+"""Whether our own measurement can be trusted; on the callers' own evidence only, never because two numbers differ."""
+
+from __future__ import annotations
+
+from harness.model import Evidence, GeneratorHealth, Ruler
+
+PACING_P99_MS = 10.0
+"""A generator that sends later than this cannot vouch for when it spoke: half a packet."""
+VOID_RATIO = 0.5
+"""Void turns widen what is admitted, each by its own lateness; with more than this share of them nothing stands for the run."""
+
+
+def straightness(evidence: Evidence) -> Ruler:
+    """Pacing, drops, clock and void turns against their limits."""
+    turns = [turn for record in evidence.records for turn in record.turns]
+    void = sum(turn.void is not None for turn in turns)
+    last: dict[str, GeneratorHealth] = {line.process: line for line in evidence.health}
+    p99 = max((line.pacing_p99_ms for line in last.values()), default=None)
+    return Ruler(
+        is_straight=(bent := _bent(last, p99, void, len(turns))) is None,
+        bent=bent,
+        pacing_p99_ms=p99,
+        void_turns=void,
+        turns=len(turns),
+    )
+
+
+def _bent(last: dict[str, GeneratorHealth], p99: float | None, void: int, turns: int) -> str | None:
+    """The first limit that does not hold. None: all hold."""
+    if p99 is None:
+        return "no caller process said how punctual it was"
+    if p99 > PACING_P99_MS:
+        return f"packets left {p99:.1f} ms late at p99, limit {PACING_P99_MS:g} ms"
+    if drops := sum(line.receive_drops for line in last.values()):
+        return f"the kernel dropped {drops} datagrams at our sockets, limit 0"
+    if steps := sum(line.clock_steps for line in last.values()):
+        return f"the wall clock stepped {steps} times while calls were in progress, limit 0"
+    if void > VOID_RATIO * turns:
+        return f"{void} of {turns} turns are void, limit {VOID_RATIO:.0%}"
+    return None
