@@ -163,7 +163,7 @@ async def _reach_sfu(target: Target) -> None:
         ) as api:
             await api.room.list_rooms(ListRoomsRequest(names=["voxproof-probe"]))
     except ServerError as exc:
-        raise _refused(target, target.livekit_url, f"answered {exc.status} {exc.message}", "livekit.url and its key and secret") from exc
+        raise _refused(target, target.livekit_url, f"answered {exc.status} {exc.message}".rstrip(), "livekit.url and its key and secret") from exc
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
         raise _refused(target, target.livekit_url, _words(exc), "livekit.url") from exc
 
