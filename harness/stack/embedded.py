@@ -43,9 +43,20 @@ class RunningStack:
     """The stack while it runs."""
 
     def __init__(
-        self, *, target: Target, parts: tuple[Part, ...], settings: Mapping[str, Any], digests: Mapping[str, str], supervisor: Supervisor
+        self,
+        *,
+        target: Target,
+        parts: tuple[Part, ...],
+        settings: Mapping[str, Any],
+        digests: Mapping[str, str],
+        keys: supabase.Keys,
+        where: database.Database,
+        supervisor: Supervisor,
     ) -> None:
         self.target = target
+        self.keys = keys
+        """Of the Supabase that it stands for: the page needs the anonymous one."""
+        self.database = where
         self.parts = parts
         self.settings = settings
         """What is set here otherwise than in production, and the intervals that the judgement needs."""
@@ -139,7 +150,13 @@ class _Plan:
 
     def running(self) -> RunningStack:
         return RunningStack(
-            target=self._target(), parts=self._parts(), settings=self._settings(), digests=_digests(), supervisor=self.supervisor
+            target=self._target(),
+            parts=self._parts(),
+            settings=self._settings(),
+            digests=_digests(),
+            keys=self.keys,
+            where=self.database,
+            supervisor=self.supervisor,
         )
 
     def _media(self) -> None:
