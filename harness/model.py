@@ -35,6 +35,50 @@ class TurnPlan:
     """Arguments the scripted agent passes to ``tool``."""
 
 
+class Grade(enum.StrEnum):
+    """How much of a call is decoded."""
+
+    FULL = "full"
+    """Both sides, kept as a recording."""
+    LIGHT = "light"
+    """Headers only; packets are decoded just around an expected onset, nothing is recorded."""
+
+
+@value
+class Impairment:
+    """What a network does to one direction of a call for a while. Everything absent: nothing.
+
+    A call's impairments apply in order, each to what the one before it let through.
+    """
+
+    direction: str
+    """``up``: caller to SFU; ``down``: SFU to caller."""
+    from_s: float = 0.0
+    """Seconds after the media path was up."""
+    until_s: float | None = None
+    """Exclusive. None: to the end of the call."""
+    loss_ratio: float = 0.0
+    """Share of the packets that is lost. 1: an outage."""
+    burst_packets: float | None = None
+    """Mean number of packets lost in a row (Gilbert). None: each packet is lost by itself."""
+    lose_every: int | None = None
+    """The n-th, 2n-th ... RTP packet is lost."""
+    delay_s: float = 0.0
+    jitter_s: float = 0.0
+    """Further delay, uniform between 0 and this."""
+    keeps_order: bool = True
+    """A delayed packet waits for those sent before it."""
+    reorder_ratio: float = 0.0
+    """Share of the RTP packets that is held back for ``reorder_s`` and overtaken meanwhile."""
+    reorder_s: float = 0.05
+    duplicate_ratio: float = 0.0
+    """Share of the RTP packets that comes twice."""
+    rate_bps: float | None = None
+    """Bits a second that pass, IP and UDP headers included. None: any."""
+    queue_s: float = 0.2
+    """Longest wait before the bottleneck; a packet that would wait longer is lost."""
+
+
 @value
 class CallPlan:
     """One call, planned before the run."""
@@ -56,6 +100,9 @@ class CallPlan:
     """The words a scripted agent greets with. None: no greeting is expected."""
     answer_timeout_s: float = 10.0
     """Longest wait for the agent to join, and for each reply."""
+    impairments: tuple[Impairment, ...] = ()
+    """What the caller's network does to its packets."""
+    grade: Grade = Grade.FULL
 
 
 class CallOutcome(enum.StrEnum):
@@ -127,6 +174,32 @@ class WireStats:
 
 
 @value
+class Impaired:
+    """What an impairment really did to one direction in one window of five seconds. RTP packets, unless said otherwise."""
+
+    direction: str
+    since: UnixNs
+    until: UnixNs
+    packets: int
+    """That came to it."""
+    lost: int
+    lost_sequences: tuple[int, ...]
+    """Sequence numbers of the lost packets, in order; 0 to 65535."""
+    duplicated: int
+    reordered: int
+    """Packets that went on after one sent later."""
+    delay_min_s: float | None
+    """Delay of those that went on. None: none did."""
+    delay_mean_s: float | None
+    delay_max_s: float | None
+    control_packets: int = 0
+    """RTCP."""
+    control_lost: int = 0
+    late_max_s: float = 0.0
+    """How far after its time the latest packet that was held back really left; up only."""
+
+
+@value
 class CallRecord:
     """One call as it happened; derived from its plan and its events."""
 
@@ -142,6 +215,8 @@ class CallRecord:
     """Instant at which our leave was sent."""
     turns: tuple[TurnRecord, ...] = ()
     wire: tuple[WireStats, ...] = ()
+    impaired: tuple[Impaired, ...] = ()
+    """What its impairments really did, by direction and time."""
     audio: str | None = None
     """Path of the recording below the run directory: caller left, agent right."""
     audio_started_at: UnixNs | None = None
@@ -375,6 +450,12 @@ class Scenario:
     slo: Slo
     answer_timeout_s: float = 10.0
     """Longest wait for the agent to join, and for each reply."""
+    impairment: str | None = None
+    """Name of the profile that ``impairments`` come from. None: there is none, or it was written out."""
+    impairments: tuple[Impairment, ...] = ()
+    """Of every call."""
+    grade: Grade = Grade.FULL
+    """Of every call."""
 
 
 @value

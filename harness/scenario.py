@@ -10,9 +10,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from harness import profiles
 from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
 from harness.errors import UsageError
-from harness.model import Scenario, Slo, TurnPlan
+from harness.model import Grade, Scenario, Slo, TurnPlan
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 """Where the repository keeps its own."""
@@ -38,6 +39,14 @@ SHAPE = Table(
         ),
         "answer_timeout_s": Key(
             shape=Number(at_least=1, at_most=120), says="longest wait for the agent to join, and for each reply; 10 if absent"
+        ),
+        "impairment": Key(
+            shape=Either(text=Text(), table=profiles.SHAPE),
+            says="what the network does to every caller's packets: the name of a profile (fixtures/impairment/profiles.yaml), or written out",
+        ),
+        "grade": Key(
+            shape=Text(choices=tuple(Grade)),
+            says="full: both sides are decoded and kept; light: headers only, decoded around an expected onset; full if absent",
         ),
         "turns": Key(
             shape=Listing(
@@ -126,6 +135,9 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         requires=_requires(document, claims),
         slo=Slo(**data.get("slo", {})),
         answer_timeout_s=float(data.get("answer_timeout_s", 10.0)),
+        impairment=profiles.named(document),
+        impairments=profiles.impairments(document),
+        grade=Grade(data.get("grade", Grade.FULL)),
     )
 
 

@@ -16,9 +16,12 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("harness.measure", "harness.rules")),
     (
         2,
-        ("assertions", "reports", "harness.load.schedule", "harness.caller.signaling", "harness.caller.dialogue", "harness.caller.records"),
+        (
+            *("assertions", "reports", "harness.load.schedule"),
+            *("harness.caller.signaling", "harness.caller.dialogue", "harness.caller.records", "harness.caller.impairment"),
+        ),
     ),
-    (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.sound")),
+    (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.profiles", "harness.sound")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
     (4, ("harness.check", "harness.run", "harness.calibrate", "harness.watch")),
     (5, ("harness.cli", "harness.pytest_plugin", "harness.load.locustfile")),
@@ -27,7 +30,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
 NOUNS, ARITHMETIC, PURE, EDGES, PATH, FACES, HOMELESS = range(7)
 ROOMS = ("caller", "load", "collect", "stack")
 """Edges that do not import each other: values are passed in."""
-EDGE_VALUES = ("harness.document", "harness.scenario", "harness.target", "harness.rundir", "harness.sound")
+EDGE_VALUES = ("harness.document", "harness.profiles", "harness.scenario", "harness.target", "harness.rundir", "harness.sound")
 """Files that an edge reads or writes; each stands alone."""
 CLIENTS = {
     NOUNS: frozenset[str](),

@@ -14,7 +14,7 @@ from harness.caller.aiortc_adapter import Wire
 from harness.caller.clip import Clip
 from harness.caller.opus import LOOK_AHEAD_SAMPLES, RATE_HZ
 from harness.caller.outgoing import Outgoing, Spoken
-from harness.caller.port import Impairment, Port
+from harness.caller.port import Impair, Port
 from harness.clock import Clock
 from harness.measure.timeline import Piece, mixed, pieces
 from harness.measure.voice import Utterance
@@ -78,10 +78,13 @@ class Leg:
         """
         self._told = told
 
-    def impair(self, up: Impairment | None, down: Impairment | None) -> None:
-        """What befalls each datagram from now on, by direction. None: nothing."""
+    def impair(self, up: Impair | None, down: Impair | None, left: Callable[[int], None] | None = None) -> None:
+        """What befalls each datagram from now on, by direction. None: nothing.
+
+        left: told how many ns after its time a datagram that was held back has left. All are called in the media thread.
+        """
         for port in self.ports:
-            port.up, port.down = up, down
+            port.up, port.down, port.left = up, down, left
 
     def digest(self, is_final: bool = False) -> None:
         """For the listening thread: takes in what arrived. is_final: nothing more will come."""

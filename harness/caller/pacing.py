@@ -36,6 +36,8 @@ class MediaThread:
         self._batch = Batch()
         self._slots: list[list[Port]] = [[] for _ in range(SLOTS)]
         self._orders: deque[tuple[Port, threading.Event | None]] = deque()
+        self._holding: set[Port] = set()
+        """Ports whose impairment holds something back."""
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name="media", daemon=True)
 
@@ -77,6 +79,8 @@ class MediaThread:
         while not self._is_stopping:
             if self._orders:
                 self._admit()
+            if self._holding:
+                self._release(due)
             early = due - time.monotonic_ns()
             if early > 0:
                 time.sleep(early / 1e9)
@@ -105,6 +109,18 @@ class MediaThread:
             port.release(now)
             if now >= port.next_report_ns:
                 port.report(now)
+            if port.next_release_ns is not None:
+                self._holding.add(port)
+
+    def _release(self, until: int) -> None:
+        """Sends, each at its own instant, what impairments hold back until the next tick."""
+        while due := [(at, port) for port in self._holding if (at := port.next_release_ns) is not None and at < until]:
+            at, port = min(due, key=lambda held: held[0])
+            early = at - time.monotonic_ns()
+            if early > 0:
+                time.sleep(early / 1e9)
+            port.release(time.monotonic_ns())
+        self._holding = {port for port in self._holding if port.next_release_ns is not None}
 
     def _record(self, due: int, done: int) -> None:
         self.lateness.add(done - due)
@@ -134,4 +150,5 @@ class MediaThread:
             for ports in self._slots:
                 if port in ports:
                     ports.remove(port)
+            self._holding.discard(port)
             done.set()

@@ -21,7 +21,7 @@ from harness.clock import Clock
 from harness.measure import rtcp, rtp
 from harness.model import UnixNs
 
-Impairment = Callable[[UnixNs, bytes], tuple[int, ...]]
+Impair = Callable[[UnixNs, bytes], tuple[int, ...]]
 """What becomes of one RTP or RTCP datagram, still or again encrypted: the delays in ns of its copies. (0,): untouched; (): lost."""
 
 REPORT_NS = 1_000_000_000
@@ -35,8 +35,10 @@ class Port:
         self.outgoing = outgoing
         self.inode = os.fstat(wire.socket.fileno()).st_ino
         self.send_errors = self.unreadable = 0
-        self.up: Impairment | None = None
-        self.down: Impairment | None = None
+        self.up: Impair | None = None
+        self.down: Impair | None = None
+        self.left: Callable[[int], None] | None = None
+        """Told how many ns after its time a datagram that was held back has left."""
         self.incoming: dict[int, Incoming] = {}
         self.round_trips_s: list[float] = []
         self.peer_blocks: list[rtcp.Block] = []
@@ -87,13 +89,23 @@ class Port:
             return
         copy = bytes(datagram)
         for delay_ns in self.up(self._clock.at_monotonic(now_ns), copy):
-            self._hold(self._held_up, now_ns + delay_ns, copy)
-        self.release(now_ns)
+            if delay_ns:
+                self._hold(self._held_up, now_ns + delay_ns, copy)
+            else:
+                self._put(copy)
+
+    @property
+    def next_release_ns(self) -> int | None:
+        """When (monotonic) the next datagram that an impairment holds back is to leave. None: it holds none."""
+        return self._held_up[0][0] if self._held_up else None
 
     def release(self, now_ns: int) -> None:
         """Sends what an impairment held back until ``now_ns``."""
         while self._held_up and self._held_up[0][0] <= now_ns:
-            self._put(heapq.heappop(self._held_up)[2])
+            due_ns, _, datagram = heapq.heappop(self._held_up)
+            self._put(datagram)
+            if self.left is not None:
+                self.left(now_ns - due_ns)
 
     def _put(self, datagram: bytes | memoryview) -> None:
         try:

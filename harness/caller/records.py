@@ -18,6 +18,7 @@ doubt           index, reason                                   our own evidence
 refused-request request, reason                                 the server refused something small (a subscription)
 agent-left      identity, reason, remaining                     it left, or was lost
 left            -                                               our leave was sent
+impaired        every field of Impaired                         what an impairment did in five seconds, by direction
 wire            every field of WireStats                        one event for each RTP direction
 recorded        path, started_at                                the recording is on disk
 ended           outcome, error                                  nothing follows
@@ -32,7 +33,7 @@ from typing import Any
 
 from harness import codec
 from harness.measure.void import with_voids
-from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, TurnRecord, UnixNs, WireStats
+from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, Impaired, TurnRecord, UnixNs, WireStats
 
 
 def call_records(plans: Iterable[CallPlan], events: Iterable[CallEvent], health: Sequence[GeneratorHealth] = ()) -> tuple[CallRecord, ...]:
@@ -63,6 +64,7 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         left_at=_at(first, "left"),
         turns=_turns(plan, events),
         wire=tuple(codec.from_json(WireStats, event.fields) for event in events if event.kind == "wire"),
+        impaired=tuple(codec.from_json(Impaired, event.fields) for event in events if event.kind == "impaired"),
         audio=recorded.get("path"),
         audio_started_at=recorded.get("started_at"),
         error=ended["error"],

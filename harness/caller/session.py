@@ -13,6 +13,7 @@ from harness.caller import tokens
 from harness.caller.clip import Clip
 from harness.caller.dialogue import Dialogue, HangUp, Happening, MediaUp, Note, Said, Say, SpeechBegan, SpeechEnded, Stopped
 from harness.caller.engine import Engine
+from harness.caller.impairment import DOWN, UP, WINDOW_NS, Impairer
 from harness.caller.leg import Leg
 from harness.caller.line import Line, News
 from harness.caller.network import Network
@@ -61,6 +62,7 @@ class Session:
         token = tokens.caller_token(plan, api_key=network.api_key, api_secret=network.api_secret)
         self._line = Line(network, token, kit.clock, self._news.put_nowait, kit.tap)
         self._leg: Leg | None = None
+        self._impairers: Mapping[str, Impairer] = {}
         self._is_speaking = False
         self._said: tuple[Said, ...] = ()
         self._ttfw_s: list[float] = []
@@ -75,9 +77,10 @@ class Session:
         end = HangUp(outcome=CallOutcome.CUT, error="the call was cancelled")
         try:
             async with asyncio.TaskGroup() as tasks:
-                line = tasks.create_task(self._line.hold())
+                beside = (tasks.create_task(self._line.hold()), tasks.create_task(self._tell_of_impairments()))
                 end = await self._converse()
-                line.cancel()
+                for task in beside:
+                    task.cancel()
         except Exception as exc:
             end = HangUp(outcome=CallOutcome.CUT, error=f"the caller itself failed: {exc!r}")
             raise
@@ -138,7 +141,30 @@ class Session:
     def _plug_in(self) -> None:
         self._leg = Leg(self._kit.clock, *self._line.wires())
         self._leg.listen(self._hear)
+        self._impair(self._leg)
         self._kit.engine.add(self._leg)
+
+    def _impair(self, leg: Leg) -> None:
+        """What the plan's network does to packets from now on; nothing stands in the way of a direction without impairments."""
+        now = self._kit.clock.now()
+        self._impairers = {
+            direction: Impairer(self._plan.impairments, direction=direction, seed=self._plan.seed, since=now)
+            for direction in (UP, DOWN)
+            if any(impairment.direction == direction for impairment in self._plan.impairments)
+        }
+        up = self._impairers.get(UP)
+        leg.impair(up, self._impairers.get(DOWN), None if up is None else up.left)
+
+    async def _tell_of_impairments(self) -> None:
+        """Records what they did while it goes on: a process that dies loses one window."""
+        while True:
+            await asyncio.sleep(WINDOW_NS / 1e9)
+            self._record_impaired()
+
+    def _record_impaired(self, *, is_final: bool = False) -> None:
+        for impairer in self._impairers.values():
+            for window in impairer.windows(is_final=is_final):
+                self._record("impaired", **codec.to_json(window))
 
     def _hear(self, utterance: Utterance) -> None:
         if utterance.ended_at is None:
@@ -175,6 +201,7 @@ class Session:
             if self._leg is None:
                 return
             await self._kit.engine.remove(self._leg)
+            self._record_impaired(is_final=True)
             for stats in self._leg.wire_stats():
                 self._record("wire", **codec.to_json(stats))
         path = Path("audio") / f"call-{self._plan.index}.wav"

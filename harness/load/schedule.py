@@ -31,6 +31,8 @@ def plans(scenario: Scenario, *, prefix: str) -> tuple[CallPlan, ...]:
             seed=dice.getrandbits(32),
             greeting=scenario.greeting,
             answer_timeout_s=scenario.answer_timeout_s,
+            impairments=scenario.impairments,
+            grade=scenario.grade,
         )
         for index, due_s in enumerate(due_times(scenario.calls, scenario.arrival), start=1)
     )

@@ -26,7 +26,10 @@ class FakePort:
     def __init__(self, before: Callable[[int], None] = lambda packet: None) -> None:
         self.outgoing: Any = self
         self.next_report_ns = 1 << 62
+        self.next_release_ns: int | None = None
         self.due_ns: list[int] = []
+        self.late_ns: list[int] = []
+        """How long after its time each packet that was held back left."""
         self.skipped = 0
         self.has_spoken = threading.Event()
         self._before = before
@@ -44,7 +47,9 @@ class FakePort:
         pass
 
     def release(self, now_ns: int) -> None:
-        pass
+        if self.next_release_ns is not None and self.next_release_ns <= now_ns:
+            self.late_ns.append(now_ns - self.next_release_ns)
+            self.next_release_ns = None
 
 
 @contextmanager
@@ -147,3 +152,27 @@ def test_a_bug_in_the_thread_is_kept_and_holds_nobody_up(caplog: pytest.LogCaptu
 
         assert isinstance(media.failure, ZeroDivisionError)
         assert media.remove(cast(Port, port)).wait(1)
+
+
+def test_what_was_held_back_leaves_at_its_own_instant() -> None:
+    """Between two ticks: no packet waits for its port's next turn, 20 ms later."""
+    port = FakePort()
+
+    def hold(packet: int) -> None:
+        port.next_release_ns = time.monotonic_ns() + 6_500_000
+
+    port._before = hold
+    with serving(port):
+        pass
+
+    assert len(port.late_ns) >= PACKETS - 1
+    assert min(port.late_ns) < 3_000_000
+
+
+def test_what_a_port_holds_leaves_with_it() -> None:
+    """A port that is gone is not asked for what it held."""
+    port = FakePort(lambda packet: setattr(port, "next_release_ns", 1 << 62))
+    with serving(port) as media:
+        assert media.remove(cast(Port, port)).wait(10)
+
+        assert media._holding == set()
