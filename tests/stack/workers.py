@@ -55,10 +55,14 @@ class Worker:
         python = obtain("agent-python", home=home_dir(), progress=lambda _line: None).path
         agent.start(self.supervisor, python, repository=REPOSITORY, env=self._env)
 
-    @property
-    def pid(self) -> int:
-        (child,) = self.supervisor.children
-        return child.pid
+    def job_pid(self, room: str) -> int:
+        """Process of the job that is in that room, under the PROCESS executor."""
+        (pid,) = {
+            said["pid"]
+            for said in map(json.loads, self.log.read_text().splitlines())
+            if said["message"] == "RoomIO linked to participant" and said["room"] == room
+        }
+        return int(pid)
 
     def series(self) -> Series:
         """What its exporter says now."""
