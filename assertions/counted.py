@@ -96,13 +96,15 @@ class _Track:
     def __init__(self, timeline: Timeline, since: UnixNs) -> None:
         base = timeline.at(since)
         self.points: list[tuple[UnixNs, float]] = []
-        before, grown = (0.0 if base is None else base), 0.0
         self.is_reset = False
+        first = before = 0.0 if base is None else base
+        lost = 0.0
         for at, number in timeline.samples:
             if at > since:
-                self.is_reset = self.is_reset or number < before
-                grown += number - before if number >= before else number
-                self.points.append((at, grown))
+                if number < before:
+                    self.is_reset, lost = True, lost + before
+                # As in counters.growth: the same to the last bit, whenever it was read.
+                self.points.append((at, number - first + lost))
                 before = number
         self._is_old = base is not None
         self._instants = [at for at, _ in self.points]

@@ -75,7 +75,7 @@ def lines(record: CallRecord) -> tuple[Line, ...]:
     been spoken to the end, so it is sure once the agent was heard again, or the caller hung up in peace. Of a void turn, in which our
     own media stuttered, the words are not sure.
     """
-    if record.placed_at is None:
+    if record.placed_at is None or record.outcome is CallOutcome.NO_AGENT:
         return ()
     found: list[Line] = []
     is_whole = record.outcome in WHOLE

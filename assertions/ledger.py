@@ -176,7 +176,8 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
         unseen = tuple(_unseen(step, admitted, reader)) if with_defects else ()
         yield Judgement(
             step=step,
-            status=Status.INCONCLUSIVE if unseen else Status.PASS,
+            # A hop that passed a false input on correctly is acquitted; what else it might have hidden is for an honest run to show.
+            status=Status.INCONCLUSIVE if unseen and not is_faithful else Status.PASS,
             since=since,
             admitted=admitted,
             said=seen,

@@ -47,7 +47,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             "300 ms too short": distortion.of_exporter(distortion.shifted(-0.3), facts),
         },
         show=_show,
-        explain=lambda difference: _explain(difference, "the agent's exporter", "callers heard"),
+        explain=lambda difference: _explain(difference, "the agent's exporter", "callers heard "),
         would_catch=_would_catch,
     )
     samples = Step(
@@ -61,7 +61,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             "samples end in the middle of the load": distortion.passed_on(counted.ended_early(NAMES, facts), facts),
         },
         show=_show,
-        explain=lambda difference: _explain(difference, "Prometheus", "the exporter said"),
+        explain=lambda difference: _explain(difference, "Prometheus", "may have "),
         would_catch=lambda admitted, said: "1 turn",
     )
     steps = (exporter, samples, ttfw_rule.step(facts))
@@ -167,21 +167,22 @@ def _would_catch(admitted: Reading, said: Reading) -> str:
     return "1 turn" if mean is None else f"1 turn, {math.ceil((mean.hi - mean.lo) * 1000)} ms"
 
 
-def _explain(difference: Difference, hop: str, source: str) -> str:
+def _explain(difference: Difference, hop: str, may: str) -> str:
+    """may: how the admitted numbers are introduced."""
     key, said, admitted = difference.key, difference.said, difference.admitted
     if key[0] == counted.SCRAPE:
         return counted.explained(difference, hop, f"{NAME} {' '.join(key[2:])}", "turn")
     if difference.kind is Kind.LACKS:
-        return f"{hop} has no series {NAME} ({' '.join(key)}), although {source} replies"
+        return f"{hop} has no series {NAME} ({' '.join(key)}), although replies were heard"
     if difference.kind is Kind.EXTRA:
         return f"{hop} has a bucket that the hop before it does not have: {key[-1]}"
     assert isinstance(said, Range)
     assert isinstance(admitted, Range)
     if key == _COUNT:
-        return f"{hop} has TTFW of {plural(said.lo, 'turn')}, {source} {span(admitted)}"
+        return f"{hop} has TTFW of {plural(said.lo, 'turn')}, {may}{span(admitted)}"
     if key == _SUM:
         is_less = said.hi < admitted.lo
         away = admitted.lo - said.hi if is_less else said.lo - admitted.hi
-        admits = f"{source} and the way between admit {span(admitted, ' s', 2)}"
-        return f"{hop} says {span(said, ' s', 2)} of TTFW in all, {away:.2f} s too {'little' if is_less else 'much'}: {admits}"
-    return f"{hop} has {plural(said.lo, 'turn')} at or below {key[-1]} s, may have {span(admitted)} by what {source}"
+        words = f"{away:.2f} s too {'little' if is_less else 'much'}"
+        return f"{hop} says {span(said, ' s', 2)} of TTFW in all, may say {span(admitted, ' s', 2)}: {words}"
+    return f"{hop} has {plural(said.lo, 'turn')} at or below {key[-1]} s, may have {span(admitted)}"

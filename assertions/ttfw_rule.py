@@ -153,6 +153,8 @@ def _recomputed(reader: Reader, facts: Facts) -> Reading:
         return Reading(parts={}, may_add=_KINDS, because=("without the raw samples nothing is known of the window",))
     if facts.evidence.info.settings.get("prometheus_flavour", "prometheus") != "prometheus":
         return Reading(parts={}, may_add=_KINDS, because=("this server calculates rates in a way of its own",))
+    if not _scrapes(reader, facts):
+        return Reading(parts={}, may_add=frozenset({"evaluated"}), because=("without samples there is nothing to record",))
     parts: dict[Key, Thing] = {("evaluated",): frozenset({"to the end"})}
     may_lack: set[Key] = set()
     for at in _instants(reader, facts) or _scrapes(reader, facts)[-1:]:

@@ -99,7 +99,7 @@ def _verdict(judgement: Judgement, facts: Facts, reader: Reader, ruler: Ruler) -
         sentence=sentence,
         says="-" if said is None else step.show(said),
         may_say=step.show(judgement.admitted),
-        would_catch="nothing" if said is None or is_open else step.would_catch(judgement.admitted, said),
+        would_catch="nothing" if said is None or is_open or judgement.admitted_defects else step.would_catch(judgement.admitted, said),
         is_faithful=judgement.is_faithful and status is Status.PASS,
         blind=judgement.gap.reason if judgement.gap is not None and judgement.gap.is_blind else None,
         because=judgement.admitted.because,
@@ -120,7 +120,7 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
     if judgement.difference is not None:
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
         return Status.FAIL, step.explain(judgement.difference) + span
-    if judgement.admitted_defects:
+    if judgement.admitted_defects and not judgement.is_faithful:
         return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
     if facts.evidence.info.interrupted is not None:
         return Status.INCONCLUSIVE, f"nothing is wrong as far as the run went; it ended early: {facts.evidence.info.interrupted}"

@@ -10,8 +10,12 @@ Samples = Sequence[tuple[int, float]]
 
 
 def growth(values: Sequence[float]) -> float:
-    """What a counter grew by between its first and last reading, restarts included: after a drop it began again at 0."""
-    return sum(after - before if after >= before else after for before, after in itertools.pairwise(values))
+    """What a counter grew by between its first and last reading, restarts included: after a drop it began again at 0.
+
+    Last less first, plus what restarts took away: two readers of one counter who read it at different instants get the same to the last bit.
+    """
+    lost = sum(before for before, after in itertools.pairwise(values) if after < before)
+    return values[-1] - values[0] + lost
 
 
 def increase(samples: Samples, start_ms: int, end_ms: int) -> float:
