@@ -1,3 +1,5 @@
+"""The agent's own instants, for calibrations."""
+
 from __future__ import annotations
 
 import importlib.util

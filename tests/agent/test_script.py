@@ -1,3 +1,5 @@
+"""The reference agent's script against prompts and scenarios."""
+
 from __future__ import annotations
 
 import subprocess

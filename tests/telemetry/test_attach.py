@@ -1,3 +1,5 @@
+"""One line in an entrypoint, one below the server, and what they refuse."""
+
 from __future__ import annotations
 
 import asyncio

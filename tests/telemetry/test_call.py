@@ -1,3 +1,5 @@
+"""Events of a session and a room become series and rows."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Names, labels and bounds of the series, and their sum over job processes."""
+
 from __future__ import annotations
 
 import itertools

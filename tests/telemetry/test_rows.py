@@ -1,3 +1,5 @@
+"""The queue of rows, before a database that fails."""
+
 from __future__ import annotations
 
 import asyncio
