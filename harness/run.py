@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import harness
-from assertions import ttfw
+from assertions.ttfw_rule import WINDOW_S
 from harness import rundir, target
 from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
@@ -252,7 +252,7 @@ def _forget_s(info: RunInfo) -> float:
     That is seconds on a fast stack; nobody waits for minutes on another.
     """
     scale = float(info.settings.get("time_scale", 1))
-    return FORGETS_RATIO * ttfw.WINDOW_S / scale if scale > 1 else 0.0
+    return FORGETS_RATIO * WINDOW_S / scale if scale > 1 else 0.0
 
 
 def _window_start(info: RunInfo) -> UnixNs:
