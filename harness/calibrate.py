@@ -13,8 +13,6 @@ from harness.measure.calibration import Exchange, calibrate
 from harness.model import Calibration, CallRecord, UnixNs
 
 RULER = Path("logs/agent-ruler.jsonl")
-ENDPOINTING_S = 0.5
-"""The reference agent's programmed endpointing delay."""
 
 
 def from_runs(paths: Sequence[Path], *, made_at: str) -> Calibration:
@@ -43,19 +41,32 @@ def _notes(path: Path) -> list[dict[str, Any]]:
 
 
 def _exchanges(record: CallRecord, notes: list[dict[str, Any]]) -> Iterator[Exchange]:
-    """Turns that our own evidence does not void, with what the agent noted between the end of our speech and its reply."""
+    """Turns with all that the agent noted between the end of our speech and its reply."""
     here = [note for note in notes if note["room"] == record.plan.room]
+    delays = next((note for note in here if note["kind"] == "delays"), None)
     for turn in record.turns:
-        if turn.void is not None or turn.first_word_at is None:
+        if turn.first_word_at is None or delays is None:
             continue
-        between = [note for note in here if turn.user_speech_ended_at < note["at"] < turn.first_word_at]
+        start, end = turn.user_speech_started_at, turn.first_word_at
+        between = [note for note in here if start < note["at"] < end]
         asked = [note["at"] for note in between if note["kind"] == "asked" and not note["is_tool_reply"]]
-        spoken = [note["at"] for note in between if note["kind"] == "spoken"]
-        if asked and spoken:
+        handed_over = [note["at"] for note in between if note["kind"] == "spoken"]
+        anchors = _instants(here, "user", "stopped_speaking_at", start, end)
+        pushed = _instants(here, "assistant", "started_speaking_at", start, end)
+        if asked and handed_over and anchors and pushed:
             yield Exchange(
                 speech_ended_at=turn.user_speech_ended_at,
+                anchor_at=UnixNs(anchors[0]),
                 asked_at=UnixNs(asked[0]),
-                pushed_at=UnixNs(spoken[0]),
+                endpointing_s=float(delays["ENDPOINTING"]),
+                handed_over_at=UnixNs(handed_over[0]),
+                pushed_at=UnixNs(pushed[0]),
                 heard_at=turn.first_word_at,
-                endpointing_s=ENDPOINTING_S,
+                is_void=turn.void is not None,
             )
+
+
+def _instants(notes: list[dict[str, Any]], role: str, name: str, start: int, end: int) -> list[int]:
+    """Instants inside a turn that the agent's conversation has; written down when the item was complete, maybe long after."""
+    found = (note.get(name) for note in notes if note["kind"] == "turn" and note["role"] == role)
+    return [at for at in found if at is not None and start < at < end]

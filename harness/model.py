@@ -528,6 +528,10 @@ class Calibration:
     method: str
     turns: int
     parts: tuple[CalibrationPart, ...]
+    stall_s: float = 0.0
+    """The most that a stalled machine adds to a turn, beyond its parts: measured in turns that our own evidence voids."""
+    stall_ratio: float = 0.0
+    """Share of the turns to which it may happen unseen by us: an upper bound."""
 
     @property
     def lo_s(self) -> float:
