@@ -124,6 +124,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
                 info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
             except KeyboardInterrupt:
                 progress("interrupted again: judging what is there")
+                sources.give_up("interrupted before it was read")
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
             run_dir.write_info(dataclasses.replace(info, parts=_placed(stack.usage(), order.home)))
     return report(judge(run_dir.path))

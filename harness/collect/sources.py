@@ -112,6 +112,12 @@ class Sources:
         self._look_at_rooms()
         return self._clock.now()
 
+    def give_up(self, reason: str) -> None:
+        """Every source that would have been read now is a Gap."""
+        for source in (Source.PROMETHEUS, Source.RULES, Source.ROWS, Source.SFU_API):
+            if source not in self._target.blind:
+                self._sink(source, (Gap(source=source, at=self._clock.now(), reason=reason, request=""),))
+
     def _look_at_rooms(self) -> None:
         if found := self._rooms_now():
             self._sink(Source.SFU_API, found)
