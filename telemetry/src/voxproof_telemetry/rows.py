@@ -22,9 +22,10 @@ import httpx
 
 log = logging.getLogger("voxproof.telemetry")
 
-# httpx would import it with its first request, which blocks the event loop of a call for up to a third of a second.
-with contextlib.suppress(ImportError):
-    importlib.import_module("anyio._backends._asyncio")
+# httpx would import them with its first request, which blocks the event loop of a call for up to half a second.
+for _late in ("httpcore", "httpcore._async.http11", "httpcore._backends.anyio", "anyio._backends._asyncio"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(_late)
 
 HEARTBEAT_S = 5.0
 """Pause between two touches of ``calls.heartbeat_at``; ``end_dead_calls`` ends calls that missed several."""
