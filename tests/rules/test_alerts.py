@@ -1,0 +1,82 @@
+"""Alerting rules and their state machine: pending, firing, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.rules.alerts import AlertRule, alert_rules, phases
+from harness.rules.evaluate import series
+
+FILE = """groups:
+  - name: hosts
+    interval: 15s
+    rules:
+      - record: x
+        expr: y
+      - alert: High
+        expr: load > 80
+        for: 1m
+        labels: {severity: warning}
+"""
+
+
+@pytest.fixture
+def rule(tmp_path: Path) -> AlertRule:
+    """The only alert of a small file."""
+    path = tmp_path / "rules.yml"
+    path.write_text(FILE)
+    (found,) = alert_rules(path)
+    return found
+
+
+def states(rule: AlertRule, values: list[float | None]) -> list[tuple[float, str]]:
+    """The rule's states over samples every 15 s."""
+    database = {"load": (series("load", [(15.0 * tick, number) for tick, number in enumerate(values)]),)}
+    return [(phase.at_s, phase.state) for phase in phases(rule, database, 0.0, 15.0 * (len(values) - 1))]
+
+
+def test_a_rule_file_is_read_with_its_lines(rule: AlertRule) -> None:
+    """A rule knows where it stands and what it waits for."""
+    assert (rule.name, rule.group, rule.line, rule.for_s, rule.interval_s) == ("High", "hosts", 7, 60.0, 15.0)
+
+
+def test_it_fires_at_the_first_evaluation_after_for(rule: AlertRule) -> None:
+    """Pending from the first true evaluation, firing one minute later."""
+    assert states(rule, [0.0, 90.0, 90.0, 90.0, 90.0, 90.0]) == [
+        (15.0, "pending"),
+        (30.0, "pending"),
+        (45.0, "pending"),
+        (60.0, "pending"),
+        (75.0, "firing"),
+    ]
+
+
+def test_one_calm_evaluation_starts_the_wait_again(rule: AlertRule) -> None:
+    """Flapping faster than ``for`` never fires."""
+    assert {state for _, state in states(rule, [90.0, 90.0, 90.0, 0.0, 90.0, 90.0, 90.0, 0.0, 90.0])} == {"pending"}
+
+
+def test_a_stale_series_resolves(rule: AlertRule) -> None:
+    """A series that ends with a marker is no longer true."""
+    assert states(rule, [90.0] * 5 + [None])[-1] == (60.0, "firing")
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("", "empty"),
+        ("a: 1", "no list 'groups'"),
+        (FILE.replace("load > 80", "load >"), ":7: alert High: not PromQL"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(text: str, wrong: str, tmp_path: Path) -> None:
+    """File, line and reason."""
+    path = tmp_path / "rules.yml"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=f"rules.yml.*{wrong}"):
+        alert_rules(path)
