@@ -254,9 +254,9 @@ def test_a_dead_job_s_call_is_ended(scene: Scene) -> None:
     assert [(row["status"], row["end_time"]) for row in rows] == [("failed", row["heartbeat_at"]) for row in rows]
 
 
-def test_a_worker_without_calls_is_gone_at_the_first_signal(scene: Scene) -> None:
-    """Its second would come after two seconds."""
-    assert {name: seconds < 2 for name, seconds in scene.drained_s.items()} == {"processes": True, "threads": True}
+def test_a_worker_without_calls_ends_when_asked(scene: Scene) -> None:
+    """It need not be killed, which would come after four seconds; on an idle machine it takes half a second."""
+    assert {name: seconds < 4 for name, seconds in scene.drained_s.items()} == {"processes": True, "threads": True}
 
 
 def test_a_worker_whose_metrics_would_be_lost_does_not_start(target: Target, tmp_path: Path) -> None:
