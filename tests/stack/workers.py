@@ -18,12 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness.clock import Clock
 from harness.model import Target, value
 from harness.stack import agent, ports
-from harness.stack.embedded import REPOSITORY
 from harness.stack.home import home_dir
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import obtain
 from harness.stack.proxy import Answer, Forward, Request
 from harness.stack.supervise import Supervisor
+from harness.stack.wiring import REPOSITORY
 
 Series = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 """An exporter's samples by name and sorted labels."""

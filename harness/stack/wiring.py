@@ -1,0 +1,176 @@
+"""What is wired to what in one embedded stack: ports, credentials and configuration decided before anything starts, and the starts themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import harness
+from harness.model import Part, Target
+from harness.stack import agent, breakage, database, livekit, prometheus, supabase
+from harness.stack.breakage import Defect
+from harness.stack.ports import LOOPBACK
+from harness.stack.provision import Obtained
+from harness.stack.supervise import Supervisor
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MONITORING = REPOSITORY / "deploy" / "monitoring"
+SERVICES = REPOSITORY / "deploy" / "services"
+NAME = "embedded"
+
+BINARIES = {
+    "livekit": "livekit-server",
+    "prometheus": "prometheus",
+    "postgres": "postgres",
+    "postgrest": "postgrest",
+    "agent": "agent-python",
+}
+"""What each part is obtained as."""
+PORTS = (
+    *("livekit", "livekit-udp", "livekit-metrics", "prometheus", "postgres", "postgrest"),
+    *("gateway", "agent-health", "agent-metrics"),
+)
+
+
+class Wiring:
+    """One stack: without an agent if none was obtained."""
+
+    def __init__(
+        self,
+        obtained: Mapping[str, Obtained],
+        time_scale: float,
+        defect: Defect | None,
+        supervisor: Supervisor,
+        port: Mapping[str, int],
+        exits: ExitStack,
+    ) -> None:
+        self.obtained = obtained
+        self.time_scale = time_scale
+        self.supervisor = supervisor
+        self.port = port
+        self.has_agent = "agent" in obtained
+        self.keys = supabase.Keys.signed(secrets.token_urlsafe(32))
+        self.database = database.Database(
+            port=port["postgres"], superuser_password=secrets.token_urlsafe(16), service_password=secrets.token_urlsafe(16)
+        )
+        self.api = (f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32))
+        self.configuration = prometheus.configuration(MONITORING, time_scale, seed=breakage.rules_seed(defect))
+        self.seams = exits.enter_context(breakage.seams(defect, scratch=supervisor.scratch))
+        self.exporter = self.seams.before_exporter(f"{LOOPBACK}:{port['agent-metrics']}")
+        self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
+
+    def branches(self) -> tuple[Callable[[], None], ...]:
+        """Chains of starts that do not need each other."""
+        return (self._media, self._database, self._gateway, self._prometheus)
+
+    def end_of_start(self) -> None:
+        """Prometheus has scraped every part at least once."""
+        jobs = ("livekit", "prometheus", *(("voice-agent",) if self.has_agent else ()))
+        (child,) = (child for child in self.supervisor.children if child.name == "prometheus")
+        prometheus.wait_scraped(self.supervisor, child, port=self.port["prometheus"], jobs=jobs)
+
+    def target(self) -> Target:
+        """Where the stack is, for everything that reads or calls it."""
+        return Target(
+            name=NAME,
+            livekit_url=f"ws://{LOOPBACK}:{self.port['livekit']}",
+            livekit_api_key=self.api[0],
+            livekit_api_secret=self.api[1],
+            prometheus_url=f"http://{LOOPBACK}:{self.port['prometheus']}",
+            agent_metrics_url=f"http://{self.exporter}/metrics" if self.has_agent else None,
+            sfu_metrics_url=f"http://{LOOPBACK}:{self.port['livekit-metrics']}/metrics",
+            supabase_url=f"http://{LOOPBACK}:{self.port['gateway']}",
+            supabase_key=self.keys.service,
+            blind={},
+            is_embedded=True,
+        )
+
+    def parts(self) -> tuple[Part, ...]:
+        """What runs, in which version, from where, and how long its start took."""
+        started = {child.name: child.ready_s for child in self.supervisor.children}
+        parts = [
+            Part(name=part, version=found.version, origin=str(found.origin), location=str(found.path), started_s=started.get(part))
+            for part, found in self.obtained.items()
+        ]
+        gateway = Part(
+            name="gateway",
+            version=harness.__version__,
+            origin="package",
+            location=str(SERVICES / "gateway"),
+            started_s=started.get("gateway"),
+        )
+        return (*parts, gateway)
+
+    def settings(self) -> dict[str, Any]:
+        """The intervals that the judgement needs, and what is otherwise here than in production."""
+        intervals = self.configuration.main["global"]
+        return {
+            "scrape_interval_s": prometheus.seconds(intervals["scrape_interval"]),
+            "evaluation_interval_s": prometheus.seconds(intervals["evaluation_interval"]),
+            "lookback_s": prometheus.seconds(self.configuration.lookback),
+            "time_scale": self.time_scale,
+            "departure_timeout_s": livekit.DEPARTURE_TIMEOUT_S,
+            "changes": [f"{each.setting}: {each.production} -> {each.here}" for each in self.configuration.changes],
+            "postgres": "throw-away data: fsync off, synchronous_commit off",
+            "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
+        }
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the shared configuration as it is in the repository."""
+        migrations = MONITORING / "supabase" / "migrations"
+        files = (MONITORING / "prometheus.yml", *(MONITORING / "rules").glob("*.yml"), *migrations.glob("*.sql"))
+        return {str(path.relative_to(MONITORING)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
+
+    def _media(self) -> None:
+        settings = livekit.config(
+            port=self.port["livekit"],
+            udp_port=self.port["livekit-udp"],
+            metrics_port=self.port["livekit-metrics"],
+            api_key=self.api[0],
+            api_secret=self.api[1],
+        )
+        livekit.start(self.supervisor, self.obtained["livekit"].path, settings)
+        if self.has_agent:
+            env = agent.environment(
+                repository=REPOSITORY,
+                livekit=(f"ws://{LOOPBACK}:{self.port['livekit']}", *self.api),
+                supabase=(self.rest, self.keys.service),
+                health_port=self.port["agent-health"],
+                metrics_port=self.port["agent-metrics"],
+                extra={"AGENT_RULER_FILE": str((self.supervisor.logs / agent.RULER).resolve()), **self.seams.agent_environment()},
+            )
+            agent.start(self.supervisor, self.obtained["agent"].path, repository=REPOSITORY, env=env)
+
+    def _database(self) -> None:
+        database.start(self.supervisor, self.obtained["postgres"].path, self.database)
+        database.migrate(self.database, roles=SERVICES / "gateway" / "roles.sql")
+        supabase.start_postgrest(
+            self.supervisor, self.obtained["postgrest"].path, port=self.port["postgrest"], database=self.database, keys=self.keys
+        )
+
+    def _gateway(self) -> None:
+        supabase.start_gateway(
+            self.supervisor,
+            SERVICES,
+            port=self.port["gateway"],
+            postgrest_port=self.port["postgrest"],
+            database=self.database,
+            keys=self.keys,
+        )
+
+    def _prometheus(self) -> None:
+        targets = {"livekit": f"{LOOPBACK}:{self.port['livekit-metrics']}", "prometheus": f"{LOOPBACK}:{self.port['prometheus']}"}
+        if self.has_agent:
+            targets["voice-agent"] = self.exporter
+        config = prometheus.write(self.configuration, self.supervisor.scratch / "monitoring", targets)
+        prometheus.start(
+            self.supervisor,
+            self.obtained["prometheus"].path,
+            config=config,
+            port=self.port["prometheus"],
+            lookback=self.configuration.lookback,
+        )
