@@ -151,6 +151,40 @@ def stack_logs(options: argparse.Namespace) -> int:
     return 0
 
 
+def alerts(options: argparse.Namespace) -> int:
+    """Virtual time needs no stack: promtool is the real engine, the cases are made from the rules' own text."""
+    from harness.rules.alerts import alert_rules
+    from harness.rules.virtual import promtool_files, prove
+    from harness.stack.promtool import failures
+    from harness.stack.provision import obtain
+
+    if not options.virtual:
+        raise UsageError("say --virtual: rules on a live Prometheus cannot be proven yet")
+    proofs = [prove(rule) for path in options.rules for rule in alert_rules(Path(path))]
+    if not proofs:
+        raise UsageError(f"{', '.join(options.rules)}: no alerting rule")
+    promtool = obtain("promtool", home=_home(), progress=_Progress())
+    wrong = failures(promtool.path, promtool_files(proofs))
+    rows = []
+    for proof in proofs:
+        where = f"{proof.rule.path}:{proof.rule.line}"
+        if proof.not_shown:
+            rows.append((proof.rule.name, "not shown", proof.not_shown, where))
+            continue
+        level = "" if proof.threshold is None else f" at {proof.threshold:g}"
+        fires = f"fires {proof.fires_after_s:g} s after {proof.driver or 'the start'} turns{level}"
+        rows.append((proof.rule.name, f"{len(proof.cases)} cases", fires, where))
+    lines = [
+        _columns(rows),
+        *(["", wrong] if wrong else []),
+        f"promtool {promtool.version} {'DISAGREES' if wrong else 'agrees with every case'}",
+    ]
+    _print(options, {"proofs": codec.to_json(proofs), "promtool": promtool.version, "wrong": wrong}, "\n".join(lines))
+    if wrong:
+        return 1
+    return 3 if any(proof.not_shown for proof in proofs) else 0
+
+
 def list_things(options: argparse.Namespace) -> int:
     listings: Mapping[str, Callable[[], list[tuple[str, str]]]] = {"claims": _claims, "scenarios": _scenarios, "mutants": _mutants}
     rows = listings[options.what]()
@@ -331,6 +365,16 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, "doctor", doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")
+
+    verb = _verb(
+        verbs,
+        "alerts",
+        alerts,
+        "show in virtual time when the alerts of a rule file fire, and when not",
+        "voxproof alerts --virtual --rules rules.yml",
+    )
+    verb.add_argument("--virtual", action="store_true", help="on the real engine's own clock, with series made from the rules")
+    verb.add_argument("--rules", nargs="+", required=True, metavar="FILE", help="rule files of Prometheus")
 
     stack = verbs.add_parser("stack", help="the embedded stack in the background", allow_abbrev=False, epilog="example: voxproof stack up")
     parts = stack.add_subparsers(metavar="up|down|status|logs", required=True)
