@@ -17,7 +17,7 @@ RULER = Path("logs/agent-ruler.jsonl")
 
 def from_runs(paths: Sequence[Path], *, made_at: str) -> Calibration:
     """The bounds that these runs show. Raises UsageError for runs without the agent's ruler, with a seeded defect, or too few."""
-    exchanges: list[Exchange] = []
+    runs: list[list[Exchange]] = []
     versions = set()
     for path in paths:
         evidence = rundir.read_evidence(path)
@@ -25,10 +25,10 @@ def from_runs(paths: Sequence[Path], *, made_at: str) -> Calibration:
             raise UsageError(f"{path}: the defect {evidence.info.defect} was seeded into this run; calibrate with healthy ones")
         notes = _notes(path / RULER)
         versions |= {f"{part.name} {part.version}" for part in evidence.info.parts if part.name in ("livekit", "agent")}
-        exchanges += [exchange for record in evidence.records for exchange in _exchanges(record, notes)]
+        runs.append([exchange for record in evidence.records for exchange in _exchanges(record, notes)])
     words = f"{len(paths)} runs of the reference agent with programmed delays, on {', '.join(sorted(versions))}, loopback"
     try:
-        return calibrate(exchanges, made_at=made_at, method=words)
+        return calibrate(runs, made_at=made_at, method=words)
     except ValueError as exc:
         raise UsageError(f"cannot calibrate: {exc}; give more runs") from exc
 
@@ -62,7 +62,6 @@ def _exchanges(record: CallRecord, notes: list[dict[str, Any]]) -> Iterator[Exch
                 handed_over_at=UnixNs(handed_over[0]),
                 pushed_at=UnixNs(pushed[0]),
                 heard_at=turn.first_word_at,
-                is_void=turn.void is not None,
             )
 
 

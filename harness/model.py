@@ -528,10 +528,13 @@ class Calibration:
     method: str
     turns: int
     parts: tuple[CalibrationPart, ...]
-    stall_s: float = 0.0
-    """The most that a stalled machine adds to a turn, beyond its parts: measured in turns that our own evidence voids."""
-    stall_ratio: float = 0.0
-    """Share of the turns to which it may happen unseen by us: an upper bound."""
+    mean_s: float | None = None
+    """Mean over all turns. None: not known, so that a mean is bounded no closer than each turn is."""
+    turn_sd_s: float = 0.0
+    """Standard deviation of a turn inside its run."""
+    run_sd_s: float = 0.0
+    """Standard deviation of a run's mean beyond what its turns explain: another load of the machine, another phase."""
+    runs: int = 0
 
     @property
     def lo_s(self) -> float:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,16 +25,12 @@ from harness.model import Calibration, CalibrationPart, UnixNs, value
 
 REFERENCE = Path(__file__).parents[2] / "fixtures/calibration/reference-agent.json"
 """Measured on the reference agent; it says nothing of another one."""
-LEAST_TURNS = 30
-"""Extremes of fewer turns say little."""
+LEAST_TURNS, LEAST_RUNS = 30, 5
+"""Extremes of fewer turns, and the scatter of fewer runs, say little."""
 AGREEMENT_S = 0.02
 """How closely, in its best turn, the agent must keep to its programmed delays: one packet."""
 WIDENING_S = 0.02
 """The extremes measured are widened on either side by one packet: an onset or an end may fall anywhere in its packet."""
-STALL_WIDENING = 1.5
-"""Stalls are rare and few were measured: the longest may be this much longer."""
-CONFIDENCE = 0.95
-"""Of the bound on the share of turns that stall unseen."""
 
 
 @value
@@ -53,8 +50,6 @@ class Exchange:
     """Agent: its first frame was pushed."""
     heard_at: UnixNs
     """Caller: first word."""
-    is_void: bool = False
-    """The caller's own evidence says that the machine stalled."""
 
     @property
     def uplink_s(self) -> float:
@@ -63,6 +58,11 @@ class Exchange:
     @property
     def downlink_s(self) -> float:
         return (self.heard_at - self.pushed_at) / 1e9
+
+    @property
+    def distance_s(self) -> float:
+        """Heard less reported."""
+        return self.uplink_s + self.downlink_s
 
     @property
     def ask_delay_s(self) -> float:
@@ -75,43 +75,86 @@ class Exchange:
         return (self.pushed_at - self.handed_over_at) / 1e9
 
 
-def calibrate(exchanges: Sequence[Exchange], *, made_at: str, method: str) -> Calibration:
-    """The bounds of both parts, and what a stall adds.
+def calibrate(runs: Sequence[Sequence[Exchange]], *, made_at: str, method: str) -> Calibration:
+    """The bounds of both parts over all turns, and how the mean of a run scatters.
 
-    Raises ValueError for too few turns, and for an agent that does not keep to its programmed delays.
+    Raises ValueError for too few turns or runs, and for an agent that does not keep to its programmed delays.
     """
-    sound = [each for each in exchanges if not each.is_void]
-    if len(sound) < LEAST_TURNS:
-        msg = f"{len(sound)} turns with programmed delays that our own evidence does not void; wanted at least {LEAST_TURNS}"
+    runs = [run for run in runs if run]
+    turns = [each for run in runs for each in run]
+    if len(turns) < LEAST_TURNS or len(runs) < LEAST_RUNS:
+        msg = f"{len(turns)} turns with programmed delays in {len(runs)} runs; wanted at least {LEAST_TURNS} in {LEAST_RUNS}"
         raise ValueError(msg)
-    _check_agreement("its end of speech and the question to its model", [each.ask_delay_s for each in sound])
-    _check_agreement("the voice's audio and its first frame", [each.push_delay_s for each in sound])
-    numbers = [[round(part, 6) for part in (each.uplink_s, each.downlink_s, each.ask_delay_s, each.push_delay_s)] for each in exchanges]
-    parts = (
-        _part("end of speech", [each.uplink_s for each in sound], "uplink, and the hangover of the agent's voice detection"),
-        _part("first word", [each.downlink_s for each in sound], "audio queue, encoder, downlink, lead silence"),
-    )
-    highest = sum(part.hi_s for part in parts)
-    beyond = max((each.uplink_s + each.downlink_s - highest for each in exchanges if each.is_void), default=0.0)
+    _check_agreement("its end of speech and the question to its model", [each.ask_delay_s for each in turns])
+    _check_agreement("the voice's audio and its first frame", [each.push_delay_s for each in turns])
+    numbers = [[round(part, 6) for part in (each.uplink_s, each.downlink_s, each.ask_delay_s, each.push_delay_s)] for each in turns]
+    turn_sd_s, run_sd_s = _scatter([[each.distance_s for each in run] for run in runs])
     return Calibration(
         made_at=made_at,
         digest=hashlib.sha256(json.dumps(numbers).encode()).hexdigest(),
         method=method,
-        turns=len(sound),
-        parts=parts,
-        stall_s=round(max(beyond, 0.0) * STALL_WIDENING, 4),
-        stall_ratio=round(1 - (1 - CONFIDENCE) ** (1 / len(sound)), 5),
+        turns=len(turns),
+        parts=(
+            _part("end of speech", [each.uplink_s for each in turns], "uplink, and the hangover of the agent's voice detection"),
+            _part("first word", [each.downlink_s for each in turns], "audio queue, encoder, downlink, lead silence"),
+        ),
+        mean_s=round(statistics.fmean(each.distance_s for each in turns), 4),
+        turn_sd_s=round(turn_sd_s, 4),
+        run_sd_s=round(run_sd_s, 4),
+        runs=len(runs),
     )
 
 
-def stalls(turns: int, ratio: float, alpha: float) -> int:
-    """The most of ``turns`` that stall unseen, except with probability ``alpha``: a binomial bound."""
-    tail = 1.0
-    for count in range(turns + 1):
-        tail -= math.comb(turns, count) * ratio**count * (1 - ratio) ** (turns - count)
-        if tail <= alpha:
-            return count
-    return turns
+def mean_of(calibration: Calibration, turns: int, alpha: float) -> tuple[float, float] | None:
+    """The interval in which the mean distance of another run's ``turns`` lies, except with probability ``alpha``.
+
+    Student's prediction interval, no wider than the bounds of every single turn. None: nothing is known of the mean.
+    """
+    if calibration.mean_s is None or calibration.runs < LEAST_RUNS or not turns:
+        return None
+    between = calibration.run_sd_s**2 * (1 + 1 / calibration.runs)
+    within = calibration.turn_sd_s**2 * (1 / turns + 1 / calibration.turns)
+    away_s = student(1 - alpha / 2, calibration.runs - 1) * math.sqrt(between + within)
+    return max(calibration.mean_s - away_s, calibration.lo_s), min(calibration.mean_s + away_s, calibration.hi_s)
+
+
+def student(share: float, degrees: int) -> float:
+    """Quantile of Student's t: the number below which ``share`` of it lies, for 0.5 <= share < 1."""
+    low, high = 0.0, 1.0
+    while _student_below(high, degrees) < share:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _student_below(middle, degrees) < share else (low, middle)
+    return (low + high) / 2
+
+
+def _student_below(number: float, degrees: int) -> float:
+    """Share of Student's t below ``number`` >= 0, by the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    angle = math.atan(number / math.sqrt(degrees))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    if degrees % 2:
+        term, total = cosine, 0.0
+        for index in range(1, degrees, 2):
+            total += term
+            term *= cosine**2 * (index + 1) / (index + 2)
+        return 0.5 + (angle + sine * total) / math.pi
+    term, total = 1.0, 0.0
+    for index in range(0, degrees, 2):
+        total += term
+        term *= cosine**2 * (index + 1) / (index + 2)
+    return 0.5 + sine * total / 2
+
+
+def _scatter(runs: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Standard deviations of a turn inside its run, and of a run's true mean: a one-way analysis of variance."""
+    turns = sum(len(run) for run in runs)
+    means = [statistics.fmean(run) for run in runs]
+    squares = sum((number - mean) ** 2 for run, mean in zip(runs, means, strict=True) for number in run)
+    within = squares / (turns - len(runs)) if turns > len(runs) else 0.0
+    usual = turns / len(runs)
+    between = max(statistics.variance(means) - within / usual, 0.0)
+    return math.sqrt(within), math.sqrt(between)
 
 
 def _check_agreement(what: str, delays_s: Sequence[float]) -> None:
