@@ -250,8 +250,10 @@ def _place(
 def _forget_s(info: RunInfo) -> float:
     """How long to stay after the load, so that the rules' window forgets some of it: only then a window differs from all time.
 
-    That is seconds on a fast stack; nobody waits for minutes on another.
+    That is seconds on a fast stack; nobody waits for minutes on another, nor for a claim that is not required or cannot be decided any more.
     """
+    if info.interrupted or "ttfw/rule" not in info.scenario.requires:
+        return 0.0
     scale = float(info.settings.get("time_scale", 1))
     return FORGETS_RATIO * WINDOW_S / scale if scale > 1 else 0.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness import rundir
 from harness.model import Part, Status, UnixNs
-from harness.run import Finished, _load_limit_s, _placed, _window_start
+from harness.run import Finished, _forget_s, _load_limit_s, _placed, _window_start
 from tests.fakes.evidence import healthy
 
 EVIDENCE, FINDINGS = healthy()
@@ -47,6 +47,24 @@ def test_the_window_begins_two_scrapes_before_the_run() -> None:
     info = replace(EVIDENCE.info, started_at=UnixNs(100_000_000_000), settings={"scrape_interval_s": 15})
 
     assert _window_start(info) == 70_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "requires", "interrupted", "waits"),
+    [
+        ({"time_scale": 15}, ("ttfw/rule",), None, True),
+        ({"time_scale": 15}, ("ttfw/exporter",), None, False),
+        ({"time_scale": 15}, ("ttfw/rule",), "Ctrl-C", False),
+        ({}, ("ttfw/rule",), None, False),
+    ],
+)
+def test_only_a_rule_on_a_fast_stack_is_waited_for(
+    settings: dict[str, float], requires: tuple[str, ...], interrupted: str | None, waits: bool
+) -> None:
+    """A window that has forgotten something costs seconds there, minutes elsewhere."""
+    scenario = replace(EVIDENCE.info.scenario, requires=requires)
+
+    assert (_forget_s(replace(EVIDENCE.info, settings=settings, scenario=scenario, interrupted=interrupted)) > 0) is waits
 
 
 def test_the_limit_of_the_load_allows_every_turn_its_time() -> None:

@@ -17,16 +17,18 @@ from harness import rundir
 from harness.model import CallOutcome, Evidence
 
 MINI = """\
-summary: one call, one turn with a tool
+summary: one call whose turns use a tool
 agent: {agent}
 greeting: Hello, how can I help?
 calls: 1
 answer_timeout_s: 5
 turns:
+{turns}requires: [calls/*, turns/*, tools/*, ttfw/exporter, ttfw/samples, sfu/*]
+"""
+TURN = """\
   - prompt: weather
     reply: The weather is sunny in London. Can I help with more?
-    tool: {{name: lookup_weather, arguments: {{city: London}}}}
-requires: [calls/*, turns/*, tools/*, ttfw/*, sfu/*]
+    tool: {name: lookup_weather, arguments: {city: London}}
 """
 
 
@@ -74,10 +76,10 @@ def voxproof(tmp_path: Path) -> Voxproof:
 
 
 @pytest.fixture
-def mini(tmp_path: Path) -> Callable[[str], str]:
-    def write(agent: str = "ref-agent") -> str:
+def mini(tmp_path: Path) -> Callable[..., str]:
+    def write(agent: str = "ref-agent", turns: int = 1) -> str:
         path = tmp_path / "mini.yaml"
-        path.write_text(MINI.format(agent=agent))
+        path.write_text(MINI.format(agent=agent, turns=TURN * turns))
         return str(path)
 
     return write
@@ -101,16 +103,16 @@ def test_smoke_is_green_and_repeats_offline(voxproof: Voxproof) -> None:
 
 
 @pytest.mark.stack
-def test_a_seeded_defect_turns_its_claim_red(voxproof: Voxproof, mini: Callable[[], str]) -> None:
-    """TTFW missing for tool turns: caught live, at the exporter."""
-    voxproof.start("run", mini(), "--defect", "ttfw-missing-for-tools")
+def test_a_seeded_defect_turns_its_claim_red(voxproof: Voxproof, mini: Callable[..., str]) -> None:
+    """TTFW missing for tool turns: caught live, at the exporter, even if a busy machine voids one turn."""
+    voxproof.start("run", mini(turns=2), "--defect", "ttfw-missing-for-tools")
 
     assert voxproof.wait() == 1, voxproof.out.read_text() + voxproof.err.read_text()
     assert voxproof.verdicts()["ttfw/exporter"] == "fail"
 
 
 @pytest.mark.stack
-def test_the_death_of_the_media_server_is_said_while_it_happens(voxproof: Voxproof, mini: Callable[[], str]) -> None:
+def test_the_death_of_the_media_server_is_said_while_it_happens(voxproof: Voxproof, mini: Callable[..., str]) -> None:
     """With its last log lines; the calls fail, and nothing else is decided."""
     voxproof.start("run", mini())
     voxproof.wait_for("1 answered")
@@ -125,7 +127,7 @@ def test_the_death_of_the_media_server_is_said_while_it_happens(voxproof: Voxpro
 
 
 @pytest.mark.stack
-def test_ctrl_c_keeps_what_was_measured(voxproof: Voxproof, mini: Callable[[], str]) -> None:
+def test_ctrl_c_keeps_what_was_measured(voxproof: Voxproof, mini: Callable[..., str]) -> None:
     """The callers leave, the run is judged, the stack is gone, the exit code is not green."""
     voxproof.start("run", mini())
     voxproof.wait_for("1 answered")
@@ -142,7 +144,7 @@ def test_ctrl_c_keeps_what_was_measured(voxproof: Voxproof, mini: Callable[[], s
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("agent", "outcome"), [("nobody", CallOutcome.NO_AGENT)])
-def test_an_agent_that_never_joins_fails_the_call(voxproof: Voxproof, mini: Callable[[str], str], agent: str, outcome: CallOutcome) -> None:
+def test_an_agent_that_never_joins_fails_the_call(voxproof: Voxproof, mini: Callable[..., str], agent: str, outcome: CallOutcome) -> None:
     """Nobody takes the dispatch."""
     voxproof.start("run", mini(agent))
 
@@ -153,7 +155,7 @@ def test_an_agent_that_never_joins_fails_the_call(voxproof: Voxproof, mini: Call
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("part", "claim"), [("agent.py", "calls/answered")])
-def test_an_agent_that_dies_fails_the_call(voxproof: Voxproof, mini: Callable[[], str], part: str, claim: str) -> None:
+def test_an_agent_that_dies_fails_the_call(voxproof: Voxproof, mini: Callable[..., str], part: str, claim: str) -> None:
     """It answered, and then it was gone."""
     voxproof.start("run", mini())
     voxproof.wait_for("1 answered")
@@ -164,7 +166,7 @@ def test_an_agent_that_dies_fails_the_call(voxproof: Voxproof, mini: Callable[[]
 
 
 @pytest.mark.soak
-def test_a_prometheus_that_dies_leaves_its_claims_undecided(voxproof: Voxproof, mini: Callable[[], str]) -> None:
+def test_a_prometheus_that_dies_leaves_its_claims_undecided(voxproof: Voxproof, mini: Callable[..., str]) -> None:
     """A source that was lost is a Gap, not a failure."""
     voxproof.start("run", mini())
     voxproof.wait_for("1 answered")
@@ -172,7 +174,7 @@ def test_a_prometheus_that_dies_leaves_its_claims_undecided(voxproof: Voxproof, 
 
     assert voxproof.wait() == 3, voxproof.out.read_text() + voxproof.err.read_text()
     verdicts = voxproof.verdicts()
-    assert verdicts["ttfw/rule"] == "inconclusive"
+    assert verdicts["ttfw/samples"] == "inconclusive"
     assert "fail" not in verdicts.values()
 
 
