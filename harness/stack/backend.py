@@ -43,7 +43,7 @@ class Backend:
 
 
 @contextmanager
-def up_database(*, home: Path, logs: Path, progress: Callable[[str], None]) -> Iterator[Backend]:
+def up_database(*, home: Path, logs: Path, progress: Callable[[str], None], reuse_s: float = 10.0) -> Iterator[Backend]:
     """Starts the three, migrated, and ends them. Raises as ``harness.stack.embedded.up`` does."""
     binaries = {name: obtain(name, home=home, progress=progress).path for name in ("postgres", "postgrest")}
     port = ports.free(("postgres", "postgrest", "gateway"))
@@ -55,7 +55,9 @@ def up_database(*, home: Path, logs: Path, progress: Callable[[str], None]) -> I
         database.start(supervisor, binaries["postgres"], base)
         database.migrate(base, roles=SERVICES / "gateway" / "roles.sql")
         supabase.start_postgrest(supervisor, binaries["postgrest"], port=port["postgrest"], database=base, keys=keys)
-        supabase.start_gateway(supervisor, SERVICES, port=port["gateway"], postgrest_port=port["postgrest"], database=base, keys=keys)
+        supabase.start_gateway(
+            supervisor, SERVICES, port=port["gateway"], postgrest_port=port["postgrest"], database=base, keys=keys, reuse_s=reuse_s
+        )
         pids = {child.name: child.pid for child in supervisor.children}
         yield Backend(url=f"http://{LOOPBACK}:{port['gateway']}", keys=keys, dsn=base.dsn(), pids=pids)
 

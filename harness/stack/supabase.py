@@ -65,8 +65,10 @@ def start_postgrest(supervisor: Supervisor, binary: Path, *, port: int, database
     return child
 
 
-def start_gateway(supervisor: Supervisor, services: Path, *, port: int, postgrest_port: int, database: Database, keys: Keys) -> Child:
-    """Starts the gateway (``services``: ``deploy/services``)."""
+def start_gateway(
+    supervisor: Supervisor, services: Path, *, port: int, postgrest_port: int, database: Database, keys: Keys, reuse_s: float = 10.0
+) -> Child:
+    """Starts the gateway (``services``: ``deploy/services``). reuse_s: how long a used refresh token may come back unpunished."""
     child = supervisor.start(
         Command(
             name="gateway",
@@ -82,6 +84,7 @@ def start_gateway(supervisor: Supervisor, services: Path, *, port: int, postgres
                 "SUPABASE_ANON_KEY": keys.anon,
                 "SUPABASE_SERVICE_KEY": keys.service,
                 "JWT_SECRET": keys.secret,
+                "REFRESH_REUSE_S": str(reuse_s),
                 "AUTHENTICATOR_DATABASE_URL": database.dsn(AUTHENTICATOR),
                 "AUTH_DATABASE_URL": database.dsn(AUTH_ADMIN),
                 "REPLICATION_DATABASE_URL": database.dsn(REPLICATION_ADMIN),

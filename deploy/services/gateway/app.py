@@ -2,7 +2,7 @@
 
 ``/rest/v1`` goes to PostgREST, ``/auth/v1`` and ``/realtime/v1`` are ours. Environment: ``POSTGREST_URL``, ``SUPABASE_ANON_KEY``,
 ``SUPABASE_SERVICE_KEY``, ``JWT_SECRET``, and connection strings of three roles, none of them superuser: ``AUTHENTICATOR_DATABASE_URL``,
-``AUTH_DATABASE_URL``, ``REPLICATION_DATABASE_URL``. Run by uvicorn: ``gateway.app:application``.
+``AUTH_DATABASE_URL``, ``REPLICATION_DATABASE_URL``; ``REFRESH_REUSE_S`` if not GoTrue's ten seconds. Run by uvicorn: ``gateway.app:application``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.auth import Auth
+from gateway.auth import REUSE_S, Auth
 from gateway.realtime import Realtime
 from gateway.tokens import Tokens
 
@@ -58,7 +58,7 @@ def application() -> Starlette:
     return gateway(
         postgrest_url=os.environ["POSTGREST_URL"],
         keys=(os.environ["SUPABASE_ANON_KEY"], os.environ["SUPABASE_SERVICE_KEY"]),
-        auth=Auth(pool=as_auth, tokens=tokens),
+        auth=Auth(pool=as_auth, tokens=tokens, reuse_s=float(os.environ.get("REFRESH_REUSE_S", REUSE_S))),
         realtime=Realtime(replication_dsn=os.environ["REPLICATION_DATABASE_URL"], pool=as_anyone, tokens=tokens),
         pools=(as_anyone, as_auth),
     )

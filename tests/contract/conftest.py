@@ -1,0 +1,23 @@
+"""One Supabase for the whole contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.project import Project
+from tests.contract.project import project as under_contract
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The Supabase under contract."""
+    with under_contract(tmp_path_factory.mktemp("contract")) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _clients_closed(project: Project) -> Iterator[None]:
+    yield
+    project.close()
