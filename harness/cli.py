@@ -85,7 +85,7 @@ def calibrate(options: argparse.Namespace) -> int:
 
     paths = [rundir.find(name) for name in options.runs]
     if not paths:
-        options.scenario, options.target, options.seed, options.defect = "smoke", None, None, None
+        options.scenario, options.target, options.seed, options.defect, options.agent = "smoke", None, None, None, None
         paths = [_place(options, None).path for _ in range(options.times)]
     today = datetime.fromtimestamp(Clock.start().now() / 1e9, tz=UTC).date().isoformat()
     found = from_runs(paths, made_at=today)
@@ -201,7 +201,9 @@ def _place(options: argparse.Namespace, calibration: Any) -> Any:
 
     prompts = {name: prompt.text for name, prompt in load_prompts().items()}
     order = Order(
-        scenario=scenario.load(scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed),
+        scenario=scenario.load(
+            scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
+        ),
         target=target.load(Path(options.target), os.environ) if options.target else None,
         defect=_defect(options),
         calibration=calibration,
@@ -341,6 +343,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("scenario", metavar="SCENARIO", help="a file, or one of: voxproof list scenarios")
     verb.add_argument("--target", metavar="FILE", help="target.yaml of a stack that runs already; without it the embedded stack is started")
     verb.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
+    verb.add_argument("--agent", metavar="NAME", help="instead of the scenario's; responder: the embedded stack answers with it")
     verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
     verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")
     verb.add_argument("-u", "--users", help=argparse.SUPPRESS)

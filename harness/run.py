@@ -169,7 +169,8 @@ def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]
         target.reach(standing.target)
         yield _Given.standing(standing, order.home)
         return
-    with embedded.up(home=order.home, logs=run_dir.logs, progress=progress, defect=order.defect) as stack:
+    name = order.scenario.agent_name
+    with embedded.up(home=order.home, logs=run_dir.logs, progress=progress, defect=order.defect, agent_name=name) as stack:
         target.reach(stack.target)
         yield stack
 

@@ -104,11 +104,13 @@ def own() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in SCENARIOS.glob("*.yaml")))
 
 
-def load(path: Path, *, prompts: Mapping[str, str], claims: tuple[str, ...], seed: int | None = None) -> Scenario:
+def load(
+    path: Path, *, prompts: Mapping[str, str], claims: tuple[str, ...], seed: int | None = None, agent_name: str | None = None
+) -> Scenario:
     """The scenario in ``path``.
 
     prompts: the words of every recorded prompt, by name. claims: every claim there is; patterns in ``requires`` are expanded to them.
-    seed: overrides the file's.
+    seed, agent_name: override the file's.
     Raises UsageError with file and line.
     """
     try:
@@ -117,7 +119,9 @@ def load(path: Path, *, prompts: Mapping[str, str], claims: tuple[str, ...], see
         msg = f"{path}: cannot be read: {exc}"
         raise UsageError(msg) from exc
     scenario = _scenario(parse(text, file=str(path), shape=SHAPE), name=path.stem, prompts=prompts, claims=claims)
-    return scenario if seed is None else dataclasses.replace(scenario, seed=seed)
+    return dataclasses.replace(
+        scenario, seed=scenario.seed if seed is None else seed, agent_name=scenario.agent_name if agent_name is None else agent_name
+    )
 
 
 def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], claims: tuple[str, ...]) -> Scenario:

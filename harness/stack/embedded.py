@@ -12,7 +12,7 @@ from typing import Any
 from harness.clock import Clock
 from harness.errors import StackError
 from harness.model import Part, Target
-from harness.stack import ports, processes
+from harness.stack import agent, ports, processes, responder
 from harness.stack.breakage import Defect
 from harness.stack.provision import obtain
 from harness.stack.supervise import Death, Supervisor
@@ -63,18 +63,22 @@ def up(
     time_scale: float = 15,
     defect: Defect | None = None,
     with_agent: bool = True,
+    agent_name: str = agent.NAME,
     fixed_ports: Mapping[str, int] | None = None,
 ) -> Iterator[RunningStack]:
     """Obtains the binaries, starts every part, and yields when our own children answer and Prometheus scrapes them all.
 
-    time_scale: production seconds in one second here. defect: seeded from outside.
+    time_scale: production seconds in one second here. defect: seeded from outside. agent_name: ``responder`` is answered by the calibrated
+    responder, every other name by the reference agent under that name.
     Raises StackError with a part's last log lines, or EnvironmentFault with the holder of a taken port; nothing is left behind then either.
     """
-    wanted = {part: name for part, name in BINARIES.items() if with_agent or part != "agent"}
+    has_reference_agent = with_agent and agent_name != responder.NAME
+    wanted = {part: name for part, name in BINARIES.items() if has_reference_agent or part != "agent"}
     obtained = {part: obtain(name, home=home, progress=progress) for part, name in wanted.items()}
     with ExitStack() as exits:
         supervisor = exits.enter_context(Supervisor(logs=logs, clock=Clock.start()))
-        wiring = Wiring(obtained, time_scale, defect, supervisor, ports.free(PORTS, fixed=fixed_ports), exits)
+        port = ports.free(PORTS, fixed=fixed_ports)
+        wiring = Wiring(obtained, time_scale, defect, supervisor, port, exits, agent_name=agent_name if with_agent else None)
         _together(supervisor, (*wiring.branches(), wiring.end_of_start))
         progress(f"stack is up after {supervisor.elapsed_s:.1f} s")
         yield RunningStack(wiring, supervisor)

@@ -11,7 +11,7 @@ from typing import Any
 
 import harness
 from harness.model import Part, Target
-from harness.stack import agent, breakage, database, livekit, prometheus, supabase
+from harness.stack import agent, breakage, database, livekit, prometheus, responder, supabase
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
@@ -37,7 +37,7 @@ PORTS = (
 
 
 class Wiring:
-    """One stack: without an agent if none was obtained."""
+    """One stack."""
 
     def __init__(
         self,
@@ -47,12 +47,16 @@ class Wiring:
         supervisor: Supervisor,
         port: Mapping[str, int],
         exits: ExitStack,
+        *,
+        agent_name: str | None,
     ) -> None:
+        """agent_name: what dispatches ask for, and so who answers. None: nobody does."""
         self.obtained = obtained
         self.time_scale = time_scale
         self.supervisor = supervisor
         self.port = port
-        self.has_agent = "agent" in obtained
+        self.agent_name = agent_name
+        self.has_agent = agent_name is not None
         self.keys = supabase.Keys.signed(secrets.token_urlsafe(32))
         self.database = database.Database(
             port=port["postgres"], superuser_password=secrets.token_urlsafe(16), service_password=secrets.token_urlsafe(16)
@@ -103,7 +107,16 @@ class Wiring:
             location=str(SERVICES / "gateway"),
             started_s=started.get("gateway"),
         )
-        return (*parts, gateway)
+        if self.agent_name != responder.NAME:
+            return (*parts, gateway)
+        answering = Part(
+            name="agent",
+            version=f"responder {harness.__version__}",
+            origin="package",
+            location=str(REPOSITORY / "fixtures" / "responder"),
+            started_s=started.get("agent"),
+        )
+        return (*parts, answering, gateway)
 
     def settings(self) -> dict[str, Any]:
         """The intervals that the judgement needs, and what is otherwise here than in production."""
@@ -134,16 +147,23 @@ class Wiring:
             api_secret=self.api[1],
         )
         livekit.start(self.supervisor, self.obtained["livekit"].path, settings)
-        if self.has_agent:
+        if self.agent_name is not None:
             env = agent.environment(
                 repository=REPOSITORY,
                 livekit=(f"ws://{LOOPBACK}:{self.port['livekit']}", *self.api),
                 supabase=(self.rest, self.keys.service),
                 health_port=self.port["agent-health"],
                 metrics_port=self.port["agent-metrics"],
-                extra={"AGENT_RULER_FILE": str((self.supervisor.logs / agent.RULER).resolve()), **self.seams.agent_environment()},
+                extra={
+                    "AGENT_NAME": self.agent_name,
+                    "AGENT_RULER_FILE": str((self.supervisor.logs / agent.RULER).resolve()),
+                    **self.seams.agent_environment(),
+                },
             )
-            agent.start(self.supervisor, self.obtained["agent"].path, repository=REPOSITORY, env=env)
+            if self.agent_name == responder.NAME:
+                responder.start(self.supervisor, repository=REPOSITORY, env=env)
+            else:
+                agent.start(self.supervisor, self.obtained["agent"].path, repository=REPOSITORY, env=env)
 
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)

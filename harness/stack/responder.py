@@ -1,0 +1,34 @@
+"""The calibrated responder as a part of the stack, in the place of the reference agent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.stack.supervise import Child, Command, Supervisor
+
+NAME = "responder"
+"""Name under which it takes dispatches: a scenario that asks for this agent is answered by it."""
+_REGISTERED = b"registered worker"
+_READY_S = 30.0
+
+
+def start(supervisor: Supervisor, *, repository: Path, env: Mapping[str, str]) -> Child:
+    """Starts it and waits until it is registered with the media server. env: as for the reference agent."""
+    own = {name: said for name, said in os.environ.items() if name.startswith("RESPONDER_")}
+    path = os.pathsep.join((str(repository), env["PYTHONPATH"]))
+    child = supervisor.start(
+        Command(
+            name="agent",
+            argv=(sys.executable, "-m", "fixtures.responder"),
+            env={**own, **env, "PYTHONPATH": path},
+            cwd=repository,
+            signals=(signal.SIGTERM, signal.SIGTERM, signal.SIGKILL),
+            stops_before=True,
+        )
+    )
+    supervisor.wait_ready(child, lambda: child.said(_REGISTERED), timeout_s=_READY_S)
+    return child
