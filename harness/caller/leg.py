@@ -18,7 +18,7 @@ from harness.caller.port import Impair, Port
 from harness.clock import Clock
 from harness.measure.timeline import Piece, mixed, pieces
 from harness.measure.voice import Utterance
-from harness.model import UnixNs, WireStats
+from harness.model import Grade, UnixNs, WireStats
 
 __all__ = ["Leg", "Spoken", "Utterance"]
 
@@ -35,18 +35,21 @@ class Leg:
     A leg sends 50 packets a second from the moment it is added to the engine: a clip's frames while one plays, Opus silence otherwise.
     """
 
-    def __init__(self, clock: Clock, publisher: Wire, subscriber: Wire | None = None) -> None:
-        """publisher: the transport that carries the outgoing stream. subscriber: the second one of a dual-PC caller; None: single-PC."""
+    def __init__(self, clock: Clock, publisher: Wire, subscriber: Wire | None = None, grade: Grade = Grade.FULL) -> None:
+        """publisher: the transport that carries the outgoing stream. subscriber: the second one of a dual-PC caller; None: single-PC.
+
+        grade: how closely it listens. A light leg has no recording.
+        """
         if publisher.stream is None:
             msg = "the publisher's wire carries no outgoing stream"
             raise ValueError(msg)
-        self._outgoing = Outgoing(publisher.stream.ssrc, publisher.stream.payload_type, clock)
+        self._outgoing = Outgoing(publisher.stream.ssrc, publisher.stream.payload_type, clock, keeps_sound=grade is Grade.FULL)
         self._call_soon = publisher.call_soon
         self._utterances: list[Utterance] = []
         self._told: Callable[[Utterance], None] | None = None
         self._clock = clock
-        self._publisher = Port(publisher, self._outgoing, clock)
-        self.ports = (self._publisher,) if subscriber is None else (self._publisher, Port(subscriber, None, clock))
+        self._publisher = Port(publisher, self._outgoing, clock, grade)
+        self.ports = (self._publisher,) if subscriber is None else (self._publisher, Port(subscriber, None, clock, grade))
         """For the engine."""
 
     def play(self, clip: Clip) -> None:
@@ -89,10 +92,11 @@ class Leg:
     def digest(self, is_final: bool = False) -> None:
         """For the listening thread: takes in what arrived. is_final: nothing more will come."""
         now = self._clock.now()
+        is_attentive = not self._outgoing.is_speaking
         for port in self.ports:
             port.digest()
             for stream in port.incoming.values():
-                for utterance in stream.sounds(now, is_final):
+                for utterance in stream.sounds(now, is_final, is_attentive):
                     self._heard(utterance)
 
     def _heard(self, utterance: Utterance) -> None:
@@ -135,12 +139,12 @@ class Leg:
     def write_recording(self, path: Path) -> UnixNs | None:
         """Writes both sides as WAV, 24 kHz, 16 bit: caller left, agent right. To be called after ``Engine.remove``, in a thread.
 
-        Returns the instant of the first sample. None, and no file, if nothing was said by either side.
+        Returns the instant of the first sample. None, and no file, if nothing was said by either side, or the leg is light.
         """
         said = self._outgoing.pieces()
         streams = [stream for port in self.ports for stream in port.incoming.values()]
         heard = tuple(
-            Piece(at=UnixNs(piece.at - _LOOK_AHEAD_NS), pcm=piece.pcm) for stream in streams for piece in pieces(stream.frames, RATE_HZ)
+            Piece(at=UnixNs(piece.at - _LOOK_AHEAD_NS), pcm=piece.pcm) for stream in streams for piece in pieces(stream.ear.frames, RATE_HZ)
         )
         if not said and not heard:
             return None

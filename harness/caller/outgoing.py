@@ -29,11 +29,13 @@ class Spoken:
 class Outgoing:
     """50 packets a second, whether something is said or not. ``play`` and ``hush`` may be called from any thread."""
 
-    def __init__(self, ssrc: int, payload_type: int, clock: Clock) -> None:
+    def __init__(self, ssrc: int, payload_type: int, clock: Clock, keeps_sound: bool = True) -> None:
+        """keeps_sound: ``pieces`` are wanted."""
         self.ssrc = ssrc
         self.packets = self.octets = 0
         self._payload_type = payload_type
         self._clock = clock
+        self._keeps_sound = keeps_sound
         # Far from the wrap: an SRTP receiver that misses the first packets could not tell the roll-over count.
         self._sequence = random.randrange(1, 0x4000)
         self._timestamp = random.randrange(1 << 31)
@@ -43,6 +45,8 @@ class Outgoing:
         self._next = 0
         self._is_hushed = False
         self._started_at: UnixNs | None = None
+        self._said_at: UnixNs | None = None
+        """Send time of the last packet of a clip."""
         self._spoken: list[Spoken] = []
         self._pieces: list[Piece] = []
         self._is_marked = True
@@ -98,7 +102,9 @@ class Outgoing:
 
     def _said(self, clip: Clip, at: UnixNs) -> None:
         first, last = self._next * FRAME_SAMPLES, (self._next + 1) * FRAME_SAMPLES
-        self._pieces.append(Piece(at=at, pcm=clip.pcm[first:last]))
+        self._said_at = at
+        if self._keeps_sound:
+            self._pieces.append(Piece(at=at, pcm=clip.pcm[first:last]))
         if first <= clip.first_voiced_sample < last:
             self._started_at = _instant(at, clip.first_voiced_sample - first)
         if first <= clip.last_voiced_sample < last and self._started_at is not None:
@@ -110,8 +116,8 @@ class Outgoing:
             self._clip = None
 
     def _break_off(self) -> None:
-        if self._clip is not None and self._started_at is not None:
-            ended_at = _instant(self._pieces[-1].at, FRAME_SAMPLES - 1)
+        if self._clip is not None and self._started_at is not None and self._said_at is not None:
+            ended_at = _instant(self._said_at, FRAME_SAMPLES - 1)
             self._spoken.append(Spoken(clip=self._clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=False))
         self._clip = self._started_at = None
 

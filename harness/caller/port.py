@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pylibsrtp import Error as SrtpError
 
 from harness.caller.aiortc_adapter import Wire
+from harness.caller.ears import FullEar, LightEar
 from harness.caller.incoming import Incoming
 from harness.caller.kernel import Batch, stamp_arrivals
 from harness.caller.outgoing import Outgoing
 from harness.clock import Clock
 from harness.measure import rtcp, rtp
-from harness.model import UnixNs
+from harness.model import Grade, UnixNs
 
 Impair = Callable[[UnixNs, bytes], tuple[int, ...]]
 """What becomes of one RTP or RTCP datagram, still or again encrypted: the delays in ns of its copies. (0,): untouched; (): lost."""
@@ -30,8 +31,8 @@ REPORT_NS = 1_000_000_000
 class Port:
     """``speak``, ``drain`` and ``report`` belong to the media thread; ``digest`` to the listening thread."""
 
-    def __init__(self, wire: Wire, outgoing: Outgoing | None, clock: Clock) -> None:
-        """outgoing: None for an end that only receives."""
+    def __init__(self, wire: Wire, outgoing: Outgoing | None, clock: Clock, grade: Grade = Grade.FULL) -> None:
+        """outgoing: None for an end that only receives. grade: how closely the streams that arrive are listened to."""
         self.outgoing = outgoing
         self.inode = os.fstat(wire.socket.fileno()).st_ino
         self.send_errors = self.unreadable = 0
@@ -45,6 +46,7 @@ class Port:
         """What the SFU's receiver reports say of our stream, oldest first."""
         self.next_report_ns = time.monotonic_ns() + random.randrange(REPORT_NS)
         self._wire = wire
+        self._grade = grade
         self._clock = clock
         self._fd = wire.socket.fileno()
         self._protected = wire.protector()
@@ -157,7 +159,9 @@ class Port:
     def _stream(self, ssrc: int) -> Incoming:
         found = self.incoming.get(ssrc)
         if found is None:
-            found = self.incoming[ssrc] = Incoming(ssrc, self._unprotected)
+            is_full = self._grade is Grade.FULL
+            ear = FullEar(self._unprotected) if is_full else LightEar(self._unprotected, self._wire.tag_bytes)
+            found = self.incoming[ssrc] = Incoming(ssrc, ear)
         return found
 
     def _unprotected(self, packet: bytes) -> bytes | None:

@@ -139,7 +139,7 @@ class Session:
         return self._said[-1]
 
     def _plug_in(self) -> None:
-        self._leg = Leg(self._kit.clock, *self._line.wires())
+        self._leg = Leg(self._kit.clock, *self._line.wires(), grade=self._plan.grade)
         self._leg.listen(self._hear)
         self._impair(self._leg)
         self._kit.engine.add(self._leg)

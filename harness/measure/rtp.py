@@ -71,6 +71,15 @@ def payload(packet: bytes) -> bytes:
     return packet[start:end]
 
 
+def protected_payload_bytes(packet: bytes) -> int:
+    """Bytes after CSRCs and extension, which SRTP leaves readable; its authentication tag and any padding are counted."""
+    first = packet[0]
+    start = FIXED.size + 4 * (first & _CSRC_COUNT)
+    if first & _EXTENSION:
+        start += 4 + 4 * int.from_bytes(packet[start + 2 : start + 4])
+    return len(packet) - start
+
+
 def signed_difference(later: int, earlier: int, bits: int) -> int:
     """``later - earlier`` on a counter that wraps at ``bits``: within half its range either way."""
     half = 1 << (bits - 1)

@@ -57,14 +57,11 @@ class Voice:
         if at - self._frames[-1][0] > _GAP_NS:
             self._forget(at)
         self._frames.append((at, pcm))
-        if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
-            return ended
-        blocks = np.square(pcm.astype(np.float32)).reshape(-1, self._block).mean(axis=1)
-        loud = np.flatnonzero(blocks > self._loud)
-        if len(loud) == 0:
+        loud = self.loud_block(pcm)
+        if loud is None:
             return ended
         if self._started_at is not None:
-            self._loud_until_ns = at + self._ns((int(loud[-1]) + 1) * self._block)
+            self._loud_until_ns = at + self._ns((loud + 1) * self._block)
             return None
         return ended or self._begin()
 
@@ -79,6 +76,28 @@ class Voice:
             if arrived_at < self._loud_until_ns:
                 self._frames[index] = (arrived_at, np.zeros_like(pcm))
         return utterance
+
+    def loud_block(self, pcm: NDArray[np.int16]) -> int | None:
+        """Number of the last quarter of an ordinary frame that may be speech. None: it is quiet."""
+        if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
+            return None
+        loud = np.flatnonzero(np.square(pcm.astype(np.float32)).reshape(-1, self._block).mean(axis=1) > self._loud)
+        return int(loud[-1]) if len(loud) else None
+
+    @property
+    def is_speaking(self) -> bool:
+        """An utterance is under way."""
+        return self._started_at is not None
+
+    @property
+    def loud_until(self) -> UnixNs:
+        """Where the last loud block ended."""
+        return UnixNs(self._loud_until_ns)
+
+    def resume(self, at: UnixNs) -> None:
+        """What came since the last frame was not given in; the utterance under way lasted until ``at``."""
+        self._loud_until_ns = at
+        self._forget(at)
 
     def _forget(self, at: int) -> None:
         """Nothing was sent before ``at``: silence stands there."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from harness.caller.ears import FullEar
 from harness.caller.incoming import Incoming
 from harness.caller.opus import LOOK_AHEAD_SAMPLES, encode
 from harness.measure import rtcp, rtp
@@ -27,7 +28,7 @@ PACKETS = tuple(
 
 def listened(order: Iterable[int]) -> tuple[Incoming, list[Utterance]]:
     """Packets in the order of their arrival, one every 20 ms, not encrypted."""
-    stream = Incoming(9, lambda packet: packet)
+    stream = Incoming(9, FullEar(lambda packet: packet))
     told: list[Utterance] = []
     for position, number in enumerate(order):
         at = UnixNs(START + position * FRAME_NS)
@@ -53,14 +54,14 @@ def test_sound_is_decoded_in_the_order_of_rtp_time() -> None:
     in_order, _ = listened(range(len(PACKETS)))
     overtaken, _ = listened(order)
 
-    assert [frame.timestamp for frame in overtaken.frames] == [frame.timestamp for frame in in_order.frames]
-    assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(overtaken.frames, in_order.frames, strict=True))
+    assert [frame.timestamp for frame in overtaken.ear.frames] == [frame.timestamp for frame in in_order.ear.frames]
+    assert all(np.array_equal(a.pcm, b.pcm) for a, b in zip(overtaken.ear.frames, in_order.ear.frames, strict=True))
 
 
 def test_a_lost_packet_is_waited_for_and_given_up() -> None:
     """The rest is decoded, and placed by RTP time over the hole and over the wrap of both counters."""
     stream, _ = listened(number for number in range(len(PACKETS)) if number != 5)
-    times = [frame.timestamp for frame in stream.frames]
+    times = [frame.timestamp for frame in stream.ear.frames]
 
     assert len(times) == len(PACKETS) - 1
     assert {b - a for a, b in itertools.pairwise(times)} == {960, 1920}
@@ -70,12 +71,12 @@ def test_a_duplicate_is_not_heard_twice() -> None:
     """Each packet is decoded once."""
     stream, _ = listened(number for number in range(len(PACKETS)) for _ in range(2))
 
-    assert len(stream.frames) == len(PACKETS)
+    assert len(stream.ear.frames) == len(PACKETS)
 
 
 def test_a_packet_that_fails_authentication_makes_no_sound() -> None:
     """It arrived, so it is counted; it cannot be heard."""
-    stream = Incoming(9, lambda _: None)
+    stream = Incoming(9, FullEar(lambda _: None))
     stream.arrived(UnixNs(START), 1, 0, PACKETS[0])
     stream.publish()
 
@@ -85,7 +86,7 @@ def test_a_packet_that_fails_authentication_makes_no_sound() -> None:
 
 def test_there_is_no_block_before_the_first_packet() -> None:
     """A receiver report says nothing of a stream never heard."""
-    assert Incoming(9, lambda packet: packet).block(UnixNs(START)) is None
+    assert Incoming(9, FullEar(lambda packet: packet)).block(UnixNs(START)) is None
 
 
 def test_a_block_tells_how_long_the_senders_report_is_ago() -> None:

@@ -206,4 +206,4 @@ def test_an_impairment_of_what_arrives_moves_its_stamp(ends: tuple[End, End]) ->
         there.listen()
     list(there.port.incoming[1].sounds(arrivals[1], is_final=True))
 
-    assert [frame.at for frame in there.port.incoming[1].frames] == [arrivals[1] + 1_000_000]
+    assert [frame.at for frame in there.port.incoming[1].ear.frames] == [arrivals[1] + 1_000_000]
