@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.measure.series import Reader
-from harness.model import CallOutcome, CallRecord, Evidence, Gap, Source, UnixNs, value
+from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
 
 WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
 """Calls that we saw from beginning to end. Of the others it is not known what the stack should say."""
 USER, ASSISTANT = "user", "assistant"
+JITTER_BUFFER_S = 0.04
+"""The least that a WebRTC receiver holds back: packets that are late by no more are played as if on time."""
 
 
 @value
@@ -41,7 +43,7 @@ class Facts:
     @staticmethod
     def of(evidence: Evidence) -> Facts:
         """The facts of ``evidence``."""
-        by_call = {record.plan.call_id: lines(record) for record in evidence.records}
+        by_call = {record.plan.call_id: lines(record, evidence.health) for record in evidence.records}
         return Facts(
             evidence=evidence,
             lines=tuple(line for found in by_call.values() for line in found),
@@ -68,12 +70,12 @@ class Facts:
         return float(self.evidence.info.settings.get(name, default))
 
 
-def lines(record: CallRecord) -> tuple[Line, ...]:
+def lines(record: CallRecord, health: Sequence[GeneratorHealth]) -> tuple[Line, ...]:
     """What was said in one call.
 
     The user's line is sure once its reply was heard: the agent answers nothing that it has not taken in. The agent's own line is written when it has
-    been spoken to the end, so it is sure once the agent was heard again, or the caller hung up in peace. Of a void turn, in which our
-    own media stuttered, the words are not sure.
+    been spoken to the end, so it is sure once the agent was heard again, or the caller hung up in peace. The words of a turn in which our own
+    media stuttered for longer than a jitter buffer holds are not sure.
     """
     if record.placed_at is None or record.outcome is CallOutcome.NO_AGENT:
         return ()
@@ -95,10 +97,25 @@ def lines(record: CallRecord) -> tuple[Line, ...]:
         if turn is None and is_whole:
             break
         is_heard = is_whole and turn is not None and turn.first_word_at is not None
-        is_void = turn is None or turn.void is not None
-        add(index, USER, None if is_void else plan.text, is_sure=is_heard)
-        add(index, ASSISTANT, None if is_void else plan.reply, is_sure=is_heard and (is_complete or index < last_heard))
+        is_garbled = turn is None or is_stuttered(turn, health)
+        add(index, USER, None if is_garbled else plan.text, is_sure=is_heard)
+        add(index, ASSISTANT, None if is_garbled else plan.reply, is_sure=is_heard and (is_complete or index < last_heard))
     return tuple(found)
+
+
+def is_stuttered(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> bool:
+    """What the agent heard of this turn may not be what was said."""
+    if turn.void is None:
+        return False
+    late = late_s(turn, health)
+    return late is None or late > JITTER_BUFFER_S
+
+
+def late_s(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> float | None:
+    """All the lateness of our media threads while the turn was measured. None: there was none, so something else makes a void turn void."""
+    until = max(turn.user_speech_ended_at, turn.first_word_at or turn.user_speech_ended_at)
+    late = [(end - start) / 1e9 for line in health for start, end in line.late if start <= until and end >= turn.user_speech_started_at]
+    return sum(late) if late else None
 
 
 def unread(reader: Reader, source: Source, mark: str = "") -> Gap | None:

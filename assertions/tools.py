@@ -28,7 +28,7 @@ class Provoked:
     call_id: str
     plan: TurnPlan
     is_sure: bool
-    """Its reply was heard, and our own media was on time: the tool was called."""
+    """Its reply was heard, and it was heard as it was said: the tool was called."""
 
 
 def trees(facts: Facts) -> Iterator[Tree]:
@@ -43,7 +43,7 @@ def provoked(facts: Facts) -> tuple[Provoked, ...]:
     """Every tool call that was provoked, or may have been."""
     plans = {plan.call_id: plan for plan in facts.evidence.plans}
     return tuple(
-        Provoked(call_id=line.call_id, plan=plan, is_sure=line.is_sure and (line.text is not None))
+        Provoked(call_id=line.call_id, plan=plan, is_sure=line.is_sure and line.text is not None)
         for line in facts.lines
         if line.role == USER and (plan := plans[line.call_id].turns[line.turn - 1]).tool is not None
     )

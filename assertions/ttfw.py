@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from assertions import counted, distortion, ttfw_rule
-from assertions.facts import WHOLE, Facts
+from assertions.facts import WHOLE, Facts, late_s
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree
 from assertions.words import plural, span
 from harness.measure import histogram
@@ -93,22 +93,10 @@ def heard(facts: Facts) -> Reading:
 
 def _waited(turn: TurnRecord, latency_s: float | None, facts: Facts) -> Range:
     """How long the caller waited. Any time if no reply was heard, or if a void turn's doubt has no measure."""
-    late_s = 0.0 if turn.void is None else _late_s(turn, facts)
-    if latency_s is None or late_s is None:
+    late = 0.0 if turn.void is None else late_s(turn, facts.evidence.health)
+    if latency_s is None or late is None:
         return Range(lo=0.0, hi=math.inf)
-    return Range(lo=latency_s - late_s - ONSET_S, hi=latency_s + late_s + ONSET_S)
-
-
-def _late_s(turn: TurnRecord, facts: Facts) -> float | None:
-    """All the lateness of our media threads while the turn was measured. None: it was not lateness that made it void."""
-    until = turn.first_word_at or turn.user_speech_ended_at
-    touching = [
-        (end - start) / 1e9
-        for process in facts.evidence.health
-        for start, end in process.late
-        if start <= until and end >= turn.user_speech_started_at
-    ]
-    return sum(touching) if touching else None
+    return Range(lo=latency_s - late - ONSET_S, hi=latency_s + late + ONSET_S)
 
 
 def _unseen(record: CallRecord) -> Iterator[Key]:

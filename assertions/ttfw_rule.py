@@ -87,6 +87,11 @@ def rates(reader: Reader, at: UnixNs, facts: Facts, *, without: frozenset[Labels
     return Rates(buckets=buckets, count=sums["_count"], total=sums["_sum"]) if is_any else None
 
 
+def values(found: Rates | None) -> dict[str, float]:
+    """What each rule says of these rates; empty without series."""
+    return {name: number for name, wanted in RULES.items() if (number := _value(found, wanted)) is not None}
+
+
 def owner(timeline: Timeline) -> Labels:
     """Labels of the process that exports a series."""
     return tuple(sorted(pair for pair in timeline.labels.items() if pair[0] != "le"))

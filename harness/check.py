@@ -44,16 +44,18 @@ def check(evidence: Evidence) -> Findings:
     trees = [tree for quantity in _QUANTITIES for tree in quantity.trees(facts)]
     verdicts = list(agent.verdicts(facts, ruler))
     judgements: list[Judgement] = []
+    judged: list[Tree] = []
     for tree in trees:
         try:
             found = tuple(judge(tree, reader))
         except Exception as exc:  # the one broad except: evidence that we cannot judge is undecided, and says so
             verdicts += [_unjudged(step, exc) for step in tree.steps]
             continue
+        judged.append(tree)
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += rtt.verdicts(reader)
-    planted = tuple(_planted(trees, judgements, reader))
+    planted = tuple(_planted(judged, judgements, reader))
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,

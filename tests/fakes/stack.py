@@ -1,0 +1,183 @@
+"""An honest stack in virtual time: what exporter, Prometheus, rules, tables and media server say of calls that happened as they did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from assertions import ttfw_rule
+from assertions.facts import Facts
+from harness.measure.series import Reader
+from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
+from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
+from tests.fakes.evidence import LATENCIES_S as HEARD_S
+
+GAP_S = 0.16
+"""What an honest agent reports less than callers hear: the middle of the fake calibration."""
+SECONDS = 70
+REST = "http://127.0.0.1:54321/rest/v1"
+OWNER = {"instance": "127.0.0.1:9102", "job": "voice-agent"}
+SFU = "http://127.0.0.1:6789/metrics"
+API = "ws://127.0.0.1:7880/twirp/livekit.RoomService/ListRooms"
+
+Counts = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+"""Values by name and labels."""
+
+
+def run(heard_s: Sequence[Sequence[float | None]] = HEARD_S, *, gap_s: float = GAP_S, **changes: Any) -> Evidence:
+    """A run of one call for each row of latencies, of which the stack tells the truth."""
+    calls = tuple(record(plan(index), latencies) for index, latencies in enumerate(heard_s, start=1))
+    return of(calls, gap_s=gap_s, **changes)
+
+
+def of(calls: Sequence[CallRecord], *, gap_s: float = GAP_S, **changes: Any) -> Evidence:
+    """A run of these calls, of which the stack tells the truth."""
+    base = Evidence(
+        info=info(),
+        plans=tuple(call.plan for call in calls),
+        records=tuple(calls),
+        health=(health(),),
+        observations=(*_metrics(calls, gap_s), *_rows(calls), *_media(calls)),
+        gaps=(),
+        calibration=calibration(),
+    )
+    return _with_rules(replace(base, **changes))
+
+
+def _metrics(calls: Sequence[CallRecord], gap_s: float) -> list[Observation]:
+    """The agent's counters, polled on the second, scraped 0.4 s later."""
+    found: list[Observation] = []
+    for second in range(SECONDS):
+        at = after(second)
+        polled = _samples(Source.AGENT_EXPORTER, _counts(calls, at, gap_s), {}, at, EXPORTER)
+        found += [Poll(source=Source.AGENT_EXPORTER, at=at, took_s=0.004, count=len(polled), request=EXPORTER), *polled]
+        scraped_at = UnixNs(at + 400_000_000)
+        found += _samples(Source.PROMETHEUS, _counts(calls, scraped_at, gap_s), OWNER, scraped_at, PROMETHEUS)
+        found.append(Sample(source=Source.PROMETHEUS, name="up", labels=OWNER, value=1.0, at=scraped_at, request=PROMETHEUS))
+    found.append(Poll(source=Source.PROMETHEUS, at=after(70.5), took_s=0.05, count=1, request=PROMETHEUS))
+    return found
+
+
+def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
+    """What an honest agent has counted by ``at``."""
+    turns = [(call, turn) for call in calls for turn in call.turns]
+    users = sum(turn.user_speech_ended_at + 600_000_000 < at for _, turn in turns if turn.first_word_at)
+    greetings = sum(call.greeted_at + 1_800_000_000 < at for call in calls if call.greeted_at)
+    replies = sum(turn.agent_speech_ended_at + 50_000_000 < at for _, turn in turns if turn.agent_speech_ended_at)
+    tools = sum(turn.first_word_at - 400_000_000 < at for _, turn in turns if turn.tool and turn.first_word_at)
+    reported = [
+        max((turn.response_latency_s or 0.0) - gap_s, 0.0)
+        for _, turn in turns
+        if turn.first_word_at and turn.first_word_at - 20_000_000 < at
+    ]
+    name = "voice_agent_ttfw_seconds"
+    counts = {
+        ("voice_agent_turns_total", (("role", "user"),)): float(users),
+        ("voice_agent_turns_total", (("role", "assistant"),)): float(greetings + replies),
+        ("voice_agent_tool_calls_total", (("success", "true"), ("tool", "lookup_weather"))): float(tools),
+        ("voice_agent_tool_calls_total", (("success", "false"), ("tool", "lookup_weather"))): 0.0,
+        (f"{name}_count", ()): float(len(reported)),
+        (f"{name}_sum", ()): sum(reported),
+        (f"{name}_bucket", (("le", "+Inf"),)): float(len(reported)),
+    }
+    buckets = {(f"{name}_bucket", (("le", str(bound)),)): float(sum(one <= bound for one in reported)) for bound in BOUNDS}
+    return counts | buckets
+
+
+def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs, request: str) -> list[Observation]:
+    return [
+        Sample(source=source, name=name, labels={**dict(labels), **more}, value=number, at=at, request=request)
+        for (name, labels), number in counts.items()
+    ]
+
+
+def _with_rules(evidence: Evidence) -> Evidence:
+    """The rules, evaluated 0.7 s after the second over the samples that are there."""
+    reader, facts = Reader.of(evidence), Facts.of(evidence)
+    found: list[Observation] = []
+    for second in range(SECONDS):
+        at = UnixNs(after(second) + 700_000_000)
+        for name, number in ttfw_rule.values(ttfw_rule.rates(reader, at, facts)).items():
+            found.append(Sample(source=Source.RULES, name=name, labels={}, value=number, at=at, request=RULE))
+    found.append(Poll(source=Source.RULES, at=after(70.5), took_s=0.05, count=len(found), request=RULE))
+    return replace(evidence, observations=(*evidence.observations, *found))
+
+
+def _rows(calls: Sequence[CallRecord]) -> list[Observation]:
+    found: list[Observation] = []
+    for table, rows in (("calls", _calls(calls)), ("transcripts", _transcripts(calls)), ("tool_executions", _tools(calls))):
+        request = f"{REST}/{table}?select=*"
+        found.append(Poll(source=Source.ROWS, at=after(70.6), took_s=0.01, count=len(rows), request=request))
+        found += [Row(source=Source.ROWS, table=table, columns=columns, at=after(70.6), request=request) for columns in rows]
+    return found
+
+
+def _calls(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
+    return [
+        {
+            "call_id": call.plan.call_id,
+            "status": "completed",
+            "duration_seconds": round((call.left_at - call.placed_at) / 1e9 - 0.3),
+        }
+        for call in calls
+        if call.agent_joined_at is not None and call.left_at is not None and call.placed_at is not None
+    ]
+
+
+def _transcripts(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
+    found = []
+    for call in calls:
+        said: list[tuple[UnixNs | None, str, str]] = [(call.greeted_at, "assistant", call.plan.greeting or "hello")]
+        for turn in call.turns:
+            if turn.first_word_at is not None:
+                reply = call.plan.turns[turn.index - 1].reply or "as you like"
+                said += [(turn.user_speech_started_at, "user", turn.text), (turn.first_word_at, "assistant", reply)]
+        found += [
+            {"call_id": call.plan.call_id, "role": role, "content": words, "timestamp": _stamp(at)}
+            for at, role, words in said
+            if at is not None
+        ]
+    return found
+
+
+def _tools(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
+    return [
+        {"call_id": call.plan.call_id, "tool_name": turn.tool, "parameters": {"city": "London"}, "success": True, "latency_ms": 50}
+        for call in calls
+        for turn in call.turns
+        if turn.tool and turn.first_word_at
+    ]
+
+
+def _stamp(at: UnixNs) -> str:
+    seconds = (at - after(0)) / 1e9
+    return f"2026-11-23T20:{int(seconds // 60):02d}:{seconds % 60:09.6f}+00:00"
+
+
+def _media(calls: Sequence[CallRecord]) -> list[Observation]:
+    """The media server's gauges, polled on the second, and its API before and after the load."""
+    found: list[Observation] = []
+    for second in range(SECONDS):
+        at = after(second)
+        inside = [call for call in calls if call.joined_at and call.left_at and call.joined_at <= at < call.left_at]
+        agents = sum(call.agent_joined_at is not None and call.agent_joined_at <= at for call in inside)
+        gauges = {"livekit_room_total": len(inside), "livekit_participant_total": len(inside) + agents}
+        found.append(Poll(source=Source.SFU_EXPORTER, at=at, took_s=0.003, count=len(gauges), request=SFU))
+        found += [
+            Sample(source=Source.SFU_EXPORTER, name=name, labels={"node_id": "n"}, value=float(number), at=at, request=SFU)
+            for name, number in gauges.items()
+        ]
+    for at in (after(7.9), after(70.7)):
+        found.append(Poll(source=Source.SFU_API, at=at, took_s=0.01, count=2, request=API))
+        found += [Sample(source=Source.SFU_API, name=name, labels={}, value=0.0, at=at, request=API) for name in ("rooms", "participants")]
+    return found
+
+
+Change = Callable[[Observation], Observation | None]
+
+
+def changed(evidence: Evidence, change: Change) -> Evidence:
+    """A copy in which every observation is put through ``change``; None leaves it out."""
+    kept = (change(item) for item in evidence.observations)
+    return replace(evidence, observations=tuple(item for item in kept if item is not None))
