@@ -18,7 +18,7 @@ from harness.caller.line import Line, News
 from harness.caller.network import Network
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
-from harness.model import value
+from harness.model import Grade, value
 from harness.stack import livekit, ports
 from harness.stack.home import home_dir
 from harness.stack.ports import LOOPBACK
@@ -61,7 +61,9 @@ def lone_sfu(logs: Path) -> Iterator[Sfu]:
 
 
 @asynccontextmanager
-async def participant(network: Network, clock: Clock, engine: Engine, room: str, identity: str) -> AsyncIterator[Leg]:
+async def participant(
+    network: Network, clock: Clock, engine: Engine, room: str, identity: str, grade: Grade = Grade.FULL
+) -> AsyncIterator[Leg]:
     """Joins ``room``, sends and hears until the block ends, then leaves."""
     grants = api.VideoGrants(room_join=True, room=room, can_publish=True, can_subscribe=True)
     token = api.AccessToken(network.api_key, network.api_secret).with_identity(identity).with_grants(grants).to_jwt()
@@ -73,7 +75,7 @@ async def participant(network: Network, clock: Clock, engine: Engine, room: str,
         async with asyncio.timeout(_JOIN_S):
             while not isinstance(await news.get(), MediaUp):
                 pass
-        leg = Leg(clock, *line.wires())
+        leg = Leg(clock, *line.wires(), grade=grade)
         engine.add(leg)
         yield leg
     finally:
