@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from assertions.ledger import Range, Reading, Thing
 
 
 def whole(number: float) -> str:
-    """A count without a fraction it does not have."""
+    """A count without a fraction it does not have; ``any number`` for an open end."""
+    if math.isinf(number):
+        return "any number"
     return f"{number:.0f}" if abs(number - round(number)) < 1e-6 else f"{number:.3f}"
 
 
