@@ -15,8 +15,11 @@ from harness.model import Calibration, CallRecord, UnixNs
 RULER = Path("logs/agent-ruler.jsonl")
 
 
-def from_runs(paths: Sequence[Path], *, made_at: str) -> Calibration:
-    """The bounds that these runs show. Raises UsageError for runs without the agent's ruler, with a seeded defect, or too few."""
+def from_runs(paths: Sequence[Path], *, made_at: str) -> tuple[Calibration, str]:
+    """The bounds that these runs show, and the table of their turns.
+
+    Raises UsageError for runs without the agent's ruler, with a seeded defect, or too few.
+    """
     runs: list[list[Exchange]] = []
     versions = set()
     for path in paths:
@@ -28,9 +31,18 @@ def from_runs(paths: Sequence[Path], *, made_at: str) -> Calibration:
         runs.append([exchange for record in evidence.records for exchange in _exchanges(record, notes)])
     words = f"{len(paths)} runs of the reference agent with programmed delays, on {', '.join(sorted(versions))}, loopback"
     try:
-        return calibrate(runs, made_at=made_at, method=words)
+        return calibrate(runs, made_at=made_at, method=words), table(runs)
     except ValueError as exc:
         raise UsageError(f"cannot calibrate: {exc}; give more runs") from exc
+
+
+def table(runs: Sequence[Sequence[Exchange]]) -> str:
+    """The measurements behind a calibration, for people and for its digest: of each run its turns."""
+    names = ["uplink_s", "downlink_s", "ask_delay_s", "push_delay_s"]
+    turns = ",\n".join(
+        " [" + ", ".join(json.dumps([round(getattr(each, name), 6) for name in names]) for each in run) + "]" for run in runs if run
+    )
+    return f'{{\n"columns": {json.dumps(names)},\n"runs": [\n{turns}\n]\n}}\n'
 
 
 def _notes(path: Path) -> list[dict[str, Any]]:

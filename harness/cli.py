@@ -89,8 +89,9 @@ def calibrate(options: argparse.Namespace) -> int:
         options.scenario, options.target, options.seed, options.defect, options.agent = "smoke", None, None, None, None
         paths = [_place(options, None).path for _ in range(options.times)]
     today = datetime.fromtimestamp(Clock.start().now() / 1e9, tz=UTC).date().isoformat()
-    found = from_runs(paths, made_at=today)
+    found, turns = from_runs(paths, made_at=today)
     Path(options.out).write_text(json.dumps({"schema": codec.SCHEMA, **codec.to_json(found)}, indent=1) + "\n")
+    Path(options.out).with_suffix(".turns.json").write_text(turns)
     rows = [(part.name, f"{part.lo_s * 1e3:+.0f} to {part.hi_s * 1e3:+.0f} ms", part.because) for part in found.parts]
     rows.append(
         ("TTFW heard less reported", f"{found.lo_s * 1e3:+.0f} to {found.hi_s * 1e3:+.0f} ms", f"{found.turns} turns, {found.made_at}")

@@ -35,6 +35,8 @@ def quantile(wanted: float, buckets: Sequence[tuple[float, float]]) -> float:
     if at == 0 and bounds[0] <= 0:
         return bounds[0]
     low, below = (bounds[at - 1], counts[at - 1]) if at else (0.0, 0.0)
+    if counts[at] == below:  # share 0 and an empty first bucket: 0 / 0
+        return math.nan
     return low + (bounds[at] - low) * ((rank - below) / (counts[at] - below))
 
 
@@ -83,6 +85,6 @@ def moved(cumulative: Mapping[float, float], change: Callable[[float], float]) -
     """The same histogram if each observation, taken from the middle of its bucket, had been put through ``change`` (which keeps their order)."""
     moved_to: list[tuple[float, float]] = []
     for low, high, count in per_bucket(cumulative):
-        middle = low if math.isinf(high) else (low + high) / 2
+        middle = math.nextafter(low, math.inf) if math.isinf(high) else (low + high) / 2
         moved_to.append((change(middle), count))
     return {bound: sum(count for number, count in moved_to if number <= bound) for bound in cumulative}
