@@ -163,14 +163,17 @@ async def _reach_sfu(target: Target) -> None:
         ) as api:
             await api.room.list_rooms(ListRoomsRequest(names=["voxproof-probe"]))
     except ServerError as exc:
-        raise _refused(target, target.livekit_url, f"answered {exc.status} {exc.message}".rstrip(), "livekit.url and its key and secret") from exc
+        raise _refused(
+            target, target.livekit_url, f"answered {exc.status} {exc.message}".rstrip(), "livekit.url and its key and secret"
+        ) from exc
     except (aiohttp.ClientError, TimeoutError, OSError) as exc:
         raise _refused(target, target.livekit_url, _words(exc), "livekit.url") from exc
 
 
 def _reach_http(target: Target, url: str, headers: Mapping[str, str], next_step: str) -> None:
     try:
-        response = httpx.get(url, headers=dict(headers), timeout=_TIMEOUT_S)
+        # A proxy of the environment is no way to our own loopback.
+        response = httpx.get(url, headers=dict(headers), timeout=_TIMEOUT_S, trust_env=not target.is_embedded)
         response.raise_for_status()
     except httpx.HTTPStatusError as exc:
         raise _refused(target, url, f"answered {exc.response.status_code}", next_step) from exc

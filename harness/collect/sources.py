@@ -47,7 +47,8 @@ class Sources:
         self._sink = sink
         self._exits = ExitStack()
         # A proxy of the environment is no way to our own loopback.
-        http = self._exits.enter_context(httpx.Client(trust_env=not target.is_embedded))
+        trust_env = not target.is_embedded
+        http = self._exits.enter_context(httpx.Client(trust_env=trust_env))
         urls = {Source.AGENT_EXPORTER: target.agent_metrics_url, Source.SFU_EXPORTER: target.sfu_metrics_url}
         self._exporters = tuple(
             Exporter(source, url, clock=clock, client=http) for source, url in urls.items() if url and source not in target.blind
@@ -56,7 +57,7 @@ class Sources:
         self._prometheus = Prometheus(target.prometheus_url, clock=clock, client=http) if target.prometheus_url and not is_blind else None
         self._rows: Rows | None = None
         if target.supabase_url and target.supabase_key and Source.ROWS not in target.blind:
-            self._rows = self._exits.enter_context(Rows(target.supabase_url, target.supabase_key, clock=clock))
+            self._rows = self._exits.enter_context(Rows(target.supabase_url, target.supabase_key, clock=clock, trust_env=trust_env))
         self._sfu: Sfu | None = None
         if Source.SFU_API not in target.blind:
             self._sfu = Sfu(target.livekit_url, target.livekit_api_key, target.livekit_api_secret, clock=clock)
