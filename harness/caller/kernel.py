@@ -7,7 +7,7 @@ import platform
 import socket
 import struct
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 from cffi import FFI
@@ -58,17 +58,18 @@ class Batch:
         raw = memoryview(_FFI.buffer(self._messages))
         self._lengths, self._control_lengths = raw.cast("I"), raw.cast("Q")
 
-    def receive(self, fd: int) -> Iterator[tuple[int, bytes]]:
+    def receive(self, fd: int) -> list[tuple[int, bytes]]:
         """The datagrams that wait at ``fd``, each with the wall-clock nanoseconds at which the kernel took it in."""
+        taken: list[tuple[int, bytes]] = []
         while True:
             count = self._receive(fd, self._messages, _BATCH, socket.MSG_DONTWAIT, _FFI.NULL)
             for index in range(count):
                 seconds, nanoseconds = _STAMP.unpack_from(self._controls, index * _CONTROL + 16)
                 start = index * _DATAGRAM
                 self._control_lengths[index * 8 + 5] = _CONTROL
-                yield seconds * 1_000_000_000 + nanoseconds, bytes(self._view[start : start + self._lengths[index * 16 + 14]])
+                taken.append((seconds * 1_000_000_000 + nanoseconds, bytes(self._view[start : start + self._lengths[index * 16 + 14]])))
             if count < _BATCH:
-                return
+                return taken
 
 
 def stamp_arrivals(connected: socket.socket) -> None:

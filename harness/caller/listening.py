@@ -11,7 +11,8 @@ from harness.caller.leg import Leg
 from harness.clock import STEP_NS, Clock
 from harness.model import UnixNs
 
-_ROUND_S = 0.02
+_ROUND_S = 0.04
+"""With the media thread's ``DRAIN_FRAMES``, decoding included, a sound is told within 0.1 s, as ``dialogue.TELLING_S`` promises."""
 _WATCH_S = 1.0
 
 _LOG = logging.getLogger(__name__)

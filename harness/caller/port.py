@@ -60,15 +60,19 @@ class Port:
     def speak(self, due_ns: int) -> None:
         """Sends the packet that is due."""
         assert self.outgoing is not None
-        length = self.outgoing.write(self._protected.view)
-        sent_ns = time.monotonic_ns()
+        protected = self._protected
+        length = self.outgoing.write(protected.view)
         try:
-            size = self._protected.protect(length)
+            size = protected.protect(length)
         except SrtpError:
+            sent_ns = time.monotonic_ns()
             self.send_errors += 1
         else:
             sent_ns = time.monotonic_ns()
-            self._send(self._protected.view[:size], sent_ns)
+            if self.up is None:
+                self._put(protected.view[:size])
+            else:
+                self._send(protected.view[:size], sent_ns)
         self.outgoing.left(sent_ns, due_ns, length - rtp.FIXED.size)
 
     def report(self, now_ns: int) -> None:
@@ -140,15 +144,16 @@ class Port:
 
     def digest(self) -> None:
         """Sorts what ``drain`` took: RTP to its stream, RTCP to what it reports."""
+        inbox, unpack, streams = self._inbox, rtp.FIXED.unpack_from, self.incoming
         touched: set[Incoming] = set()
-        while self._inbox:
-            at, datagram = self._inbox.popleft()
+        while inbox:
+            at, datagram = inbox.popleft()
             try:
-                if rtp.kind(datagram) is rtp.Kind.RTCP:
+                _, second, sequence, timestamp, ssrc = unpack(datagram)
+                if 192 <= second <= 223:
                     self._reported(at, self._wire.inbound.unprotect_rtcp(datagram))
                 else:
-                    _, _, sequence, timestamp, ssrc = rtp.FIXED.unpack_from(datagram)
-                    stream = self._stream(ssrc)
+                    stream = streams.get(ssrc) or self._stream(ssrc)
                     stream.arrived(at, sequence, timestamp, datagram)
                     touched.add(stream)
             except (SrtpError, struct.error, ValueError):

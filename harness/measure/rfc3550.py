@@ -12,6 +12,7 @@ _FIRST_CYCLE = 0x10000
 """Room below the first packet for one reordered before it. Reports count from 0: LiveKit drops them as "runaway" otherwise."""
 _WINDOW = 1024
 """Packets that far behind the highest are late or restarted, and cannot be told from duplicates (A.1: MAX_MISORDER is 100)."""
+_WINDOW_BITS = (1 << _WINDOW) - 1
 
 
 @value
@@ -53,13 +54,21 @@ class Receiver:
 
     def arrived(self, at_ns: int, sequence: int, timestamp: int) -> int | None:
         """Counts one packet. Returns its extended sequence number; None for a duplicate, or a jump that awaits confirmation."""
+        if self._base is not None and sequence == (self._highest + 1) & 0xFFFF:
+            # Nearly every packet is the next one.
+            self._highest += 1
+            self._seen = ((self._seen << 1) | 1) & _WINDOW_BITS
+            self._received += 1
+            self._restart = None
+            self._time(at_ns, timestamp)
+            return self._highest
         extended = self._extended(sequence)
         if extended is None:
             return None
         self._received += 1
         behind = self._highest - extended
         if behind < 0:
-            self._seen = ((self._seen << -behind) | 1) & ((1 << _WINDOW) - 1) if -behind < _WINDOW else 1
+            self._seen = ((self._seen << -behind) | 1) & _WINDOW_BITS if -behind < _WINDOW else 1
             self._highest = extended
         elif self._seen >> behind & 1:
             self._duplicates += 1
@@ -98,9 +107,10 @@ class Receiver:
         """Interarrival jitter (A.8), in floating point."""
         if self._last is not None:
             last_at_ns, last_timestamp = self._last
-            difference = abs((at_ns - last_at_ns) * self._ticks_per_ns - signed_difference(timestamp, last_timestamp, 32))
-            self._jitter += (difference - self._jitter) / 16
-            self._jitter_max = max(self._jitter_max, self._jitter)
+            ticks = ((timestamp - last_timestamp + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+            self._jitter += (abs((at_ns - last_at_ns) * self._ticks_per_ns - ticks) - self._jitter) / 16
+            if self._jitter > self._jitter_max:
+                self._jitter_max = self._jitter
         self._last = (at_ns, timestamp)
 
     def reception(self) -> Reception | None:
