@@ -1,0 +1,309 @@
+"""What callers say of time to first word, jitter and loss, held against packets captured on loopback.
+
+Callers and responder share the media engine, so a fault of the engine could hide between them. Here the truth comes from elsewhere: a packet
+socket of the kernel's, headers that are sent in the clear, the sizes of the packets, and arithmetic that shares nothing with
+``harness.caller`` or ``harness.measure``. What the clips hold is known from their data files: every clip begins with one silent frame, and its
+first voiced sample is the first of its second packet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness import codec
+from harness.caller.records import call_records
+from harness.clock import Clock
+from harness.model import CallEvent, CallPlan, CallRecord, GeneratorHealth, Impairment, TurnPlan
+from harness.stack import livekit, ports, responder
+from harness.stack.home import home_dir
+from harness.stack.provision import obtain
+from harness.stack.supervise import Supervisor
+from harness.stack.wiring import REPOSITORY
+
+pytestmark = pytest.mark.stack
+
+KEY, SECRET = "key", "a-secret-of-at-least-thirty-two-bytes"
+TURNS = ("weather", "book-table", "opening-hours", "goodbye")
+CALLS = 5
+"""The last of them on a network that loses every 20th packet, both ways."""
+DELAY_S = 0.6
+LOUD_BYTES = 40
+"""Payload and tag of 16 bytes: silence is 3 bytes, speech at 32 kbit/s mostly 40 to 120."""
+PAUSE_PACKETS = 15
+HANGING_UP_NS = 60_000_000
+
+PROMPTS = yaml.safe_load((REPOSITORY / "fixtures" / "audio" / "prompts.yaml").read_text())["prompts"]
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One RTP packet as the kernel saw it."""
+
+    at_ns: int
+    source: int
+    target: int
+    sequence: int
+    timestamp: int
+    size: int
+    """Of payload and SRTP tag."""
+
+
+class Capture:
+    """RTP to and from one UDP port on loopback, as packets arrive at their sockets."""
+
+    def __init__(self, port: int) -> None:
+        self.packets: list[Packet] = []
+        self._port = port
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+        self._socket.bind(("lo", 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, 35, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        self._socket.settimeout(0.2)
+        self._is_over = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._is_over = True
+        self._thread.join()
+        self._socket.close()
+
+    def _read(self) -> None:
+        while not self._is_over:
+            try:
+                datagram, control, _, address = self._socket.recvmsg(2048, 64)
+            except TimeoutError:
+                continue
+            if address[2] == socket.PACKET_HOST and datagram[9] == socket.IPPROTO_UDP:
+                seconds, nanoseconds = struct.unpack("qq", control[0][2][:16])
+                self._take(seconds * 1_000_000_000 + nanoseconds, datagram[(datagram[0] & 15) * 4 :])
+
+    def _take(self, at_ns: int, udp: bytes) -> None:
+        source, target = struct.unpack_from("!HH", udp)
+        rtp = udp[8:]
+        if self._port not in (source, target) or len(rtp) < 12 or rtp[0] >> 6 != 2 or 192 <= rtp[1] <= 223 or rtp[0] & 0x20:
+            return
+        head = 12 + 4 * (rtp[0] & 15)
+        if rtp[0] & 0x10:
+            head += 4 + 4 * int.from_bytes(rtp[head + 2 : head + 4], "big")
+        sequence, timestamp = struct.unpack_from("!HI", rtp, 2)
+        self.packets.append(Packet(at_ns, source, target, sequence, timestamp, len(rtp) - head))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One call: what the caller says, and what was on the wire."""
+
+    record: CallRecord
+    up: Sequence[Packet]
+    down: Sequence[Packet]
+
+    def latencies_s(self) -> list[float]:
+        """From the last voiced sample sent to the first received, by turn."""
+        prompts, replies = bursts(self.up), bursts(self.down)[1:]
+        return [
+            (reply[0].at_ns - ended_ns(self.up, prompt[0], name)) / 1e9 for name, prompt, reply in zip(TURNS, prompts, replies, strict=True)
+        ]
+
+
+def bursts(packets: Sequence[Packet]) -> list[list[Packet]]:
+    """Loud packets, in runs that no pause interrupts."""
+    runs: list[list[Packet]] = []
+    last = None
+    for packet in packets:
+        if packet.size < LOUD_BYTES:
+            continue
+        if last is None or (packet.sequence - last.sequence) % 65536 > PAUSE_PACKETS:
+            runs.append([])
+        runs[-1].append(packet)
+        last = packet
+    return runs
+
+
+def ended_ns(packets: Sequence[Packet], first: Packet, prompt: str) -> int:
+    """When the prompt's last voiced sample left: ``first`` holds its first, sample 960."""
+    number, offset = divmod(PROMPTS[prompt]["last_speech_sample"], 960)
+    wanted = (first.sequence + number - 1) % 65536
+    at_ns = next(packet.at_ns for packet in packets if packet.sequence == wanted and packet.at_ns >= first.at_ns)
+    return at_ns + offset * 1_000_000_000 // 48_000
+
+
+def jitters_s(packets: Sequence[Packet]) -> list[float]:
+    """RFC 3550 A.8, after each packet but the first."""
+    jitter, found = 0.0, []
+    for before, after in pairwise(packets):
+        media_s = ((after.timestamp - before.timestamp + (1 << 31)) % (1 << 32) - (1 << 31)) / 48_000
+        jitter += (abs((after.at_ns - before.at_ns) / 1e9 - media_s) - jitter) / 16
+        found.append(jitter)
+    return found
+
+
+def sockets_of(pid: int) -> set[int]:
+    """Local UDP ports of a process."""
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            name = str(entry.readlink())
+        except OSError:
+            continue
+        if name.startswith("socket:["):
+            inodes.add(name[8:-1])
+    lines = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return {int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[9] in inodes}
+
+
+def plan(index: int) -> CallPlan:
+    lossy = tuple(Impairment(direction=direction, lose_every=20) for direction in ("up", "down"))
+    return CallPlan(
+        call_id=f"call-{index}",
+        index=index,
+        room=f"wire-{index}",
+        identity=f"caller-{index}",
+        phone_number="+447700900000",
+        agent_name=responder.NAME,
+        due_s=0.0,
+        turns=tuple(TurnPlan(prompt=name, text=PROMPTS[name]["text"]) for name in TURNS),
+        seed=index,
+        greeting="Hello, how can I help?",
+        impairments=lossy if index == CALLS else (),
+    )
+
+
+def place(run_dir: Path, environ: Mapping[str, str]) -> list[set[int]]:
+    """Every call, one second apart; returns, by call, the ports that its caller opened."""
+    argv = (sys.executable, "-m", "harness.caller", "--run-dir", str(run_dir), "--name", "caller-1")
+    opened: list[set[int]] = []
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env={**os.environ, **environ}, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline()) == {"ready": True}
+            for index in range(1, CALLS + 1):
+                process.stdin.write(codec.line(plan(index)))
+                process.stdin.flush()
+                time.sleep(1.0)
+                opened.append(sockets_of(process.pid) - set().union(*opened))
+            process.stdin.close()
+            assert [json.loads(line)["outcome"] for line in process.stdout] == ["completed"] * CALLS
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+    return opened
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, ...]:
+    """Five calls of four turns, seen from both sides."""
+    directory = tmp_path_factory.mktemp("wire")
+    port = ports.free(("signal", "udp", "metrics", "agent"))
+    network = {"LIVEKIT_URL": f"ws://127.0.0.1:{port['signal']}", "LIVEKIT_API_KEY": KEY, "LIVEKIT_API_SECRET": SECRET}
+    with ExitStack() as exits:
+        try:
+            capture = Capture(port["udp"])
+        except PermissionError:
+            pytest.skip("capturing packets needs CAP_NET_RAW")
+        exits.callback(capture.close)
+        servers = exits.enter_context(Supervisor(logs=directory / "logs", clock=Clock.start()))
+        settings = livekit.config(port=port["signal"], udp_port=port["udp"], metrics_port=port["metrics"], api_key=KEY, api_secret=SECRET)
+        livekit.start(servers, obtain("livekit-server", home=home_dir(), progress=lambda _: None).path, settings)
+        own = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        agent = {
+            "AGENT_METRICS_PORT": str(port["agent"]),
+            "RESPONDER_DELAY_S": str(DELAY_S),
+            "PYTHONPATH": str(REPOSITORY / "telemetry/src"),
+        }
+        responder.start(servers, repository=REPOSITORY, env={**own, **network, **agent})
+        opened = place(directory, network)
+    events = tuple(codec.read_lines(directory / "events" / "caller-1.jsonl", CallEvent))
+    health = tuple(codec.read_lines(directory / "generator.jsonl", GeneratorHealth))
+    records = call_records([plan(index) for index in range(1, CALLS + 1)], events, health[-1:])
+    return tuple(
+        Seen(
+            record=record,
+            up=[packet for packet in capture.packets if packet.source in own_ports],
+            # What arrives while the caller hangs up is read by nobody.
+            down=[
+                packet for packet in capture.packets if packet.target in own_ports and packet.at_ns < (record.left_at or 0) - HANGING_UP_NS
+            ],
+        )
+        for record, own_ports in zip(records, opened, strict=True)
+    )
+
+
+def test_time_to_first_word_is_that_of_the_wire(seen: tuple[Seen, ...]) -> None:
+    """Bias at most 1 ms, no turn more than 5 ms off: kernel stamps on both sides, the codec's look-ahead taken off."""
+    errors_ms = [
+        (turn.response_latency_s - truth_s) * 1e3
+        for call in seen[:-1]
+        for turn, truth_s in zip(call.record.turns, call.latencies_s(), strict=True)
+        if turn.response_latency_s is not None and turn.void is None
+    ]
+
+    assert len(errors_ms) >= 6, "the machine was too busy: our own evidence voids most turns"
+    assert abs(statistics.median(errors_ms)) <= 1.0, errors_ms
+    assert max(map(abs, errors_ms)) <= 5.0, errors_ms
+
+
+def test_the_responder_keeps_its_programmed_delay(seen: tuple[Seen, ...]) -> None:
+    """Within a tick of 20 ms, the end of a word as it hears it, and the way through the server twice."""
+    latencies_s = [latency_s for call in seen[:-1] for latency_s in call.latencies_s()]
+
+    assert min(latencies_s) > DELAY_S - 0.02
+    assert statistics.median(latencies_s) < DELAY_S + 0.04
+
+
+def test_jitter_is_that_of_the_wire(seen: tuple[Seen, ...]) -> None:
+    """RFC 3550 over the captured arrivals: the largest value, and so every one before it."""
+    for call in seen[:-1]:
+        down = call.record.wire[1]
+        assert down.jitter_max_s == pytest.approx(max(jitters_s(call.down)), abs=0.0001)
+
+
+def test_nothing_is_counted_as_lost_that_was_on_the_wire(seen: tuple[Seen, ...]) -> None:
+    """Every packet that the kernel delivered was received; every packet that was sent is counted."""
+    for call in seen[:-1]:
+        up, down = call.record.wire
+        assert (up.lost, down.lost, up.packets) == (0, 0, len(call.up))
+        assert 0 <= down.packets - len(call.down) <= 4
+
+
+def test_an_impairment_lost_what_it_says(seen: tuple[Seen, ...]) -> None:
+    """Packet by packet: the gaps in the captured sequence are the numbers that it told, every 20th; the server counted as many."""
+    call = seen[-1]
+    told = [number for window in call.record.impaired if window.direction == "up" for number in window.lost_sequences]
+    captured = {packet.sequence for packet in call.up}
+    gaps = [number % 65536 for number in range(call.up[0].sequence, call.up[-1].sequence + 1) if number % 65536 not in captured]
+
+    # A loss before the first or after the last packet leaves no gap.
+    assert set(gaps) <= set(told)
+    assert len(told) - len(gaps) <= 1
+    assert len(told) == call.record.wire[0].packets // 20
+    assert abs(call.record.wire[0].lost - len(told)) <= 3
+
+
+def test_a_loss_that_was_made_on_the_way_down_is_counted_as_loss(seen: tuple[Seen, ...]) -> None:
+    """The kernel delivered every packet; the caller says of every 20th that it never came."""
+    call = seen[-1]
+    down = call.record.wire[1]
+    made = sum(window.lost for window in call.record.impaired if window.direction == "down")
+
+    assert 0 <= down.packets + made - len(call.down) <= 4
+    assert made == (down.packets + made) // 20
+    assert down.lost in (made, made - 1)
