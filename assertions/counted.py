@@ -185,7 +185,7 @@ def moved(names: Names, by: float, *, sources: tuple[Source, ...] = BOTH, only: 
         grown = [
             (name, timeline)
             for name in names
-            for timeline in reader.series(sources[-1], name)
+            for timeline in reader.series(sources[0], name)
             if only(timeline) and timeline.samples and timeline.samples[-1][1] > timeline.samples[0][1]
         ]
         if not grown:

@@ -81,7 +81,7 @@ def without_one(honest: Histogram, final: float) -> Histogram:
 
 def _told(distortion: Distortion, sources: tuple[Source, ...], facts: Facts) -> Defect:
     def defect(reader: Reader) -> Reader | None:
-        if not any(timeline.samples and timeline.samples[-1][1] for timeline in reader.series(sources[-1], f"{NAME}_count")):
+        if not any(timeline.samples and timeline.samples[-1][1] for timeline in reader.series(sources[0], f"{NAME}_count")):
             return None
         for source in sources:
             reader = _distorted(reader, source, distortion)

@@ -1,0 +1,66 @@
+"""Recorded runs of the real stack, judged again: each defect is red at its hop, a healthy run is green."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import rundir
+from harness.check import check
+from harness.model import Findings, Status
+from harness.stack import breakage
+
+RUNS = Path(__file__).parents[1] / "fixtures/runs"
+SEEDED = sorted(path.parent.name for path in RUNS.glob("*/run.json") if rundir.read_info(path.parent).defect)
+
+
+def judged(name: str) -> Findings:
+    """The findings of a recorded run."""
+    return check(rundir.read_evidence(RUNS / name))
+
+
+def red(findings: Findings) -> set[str]:
+    """The claims that failed."""
+    return {verdict.claim for verdict in findings.verdicts if verdict.status is Status.FAIL}
+
+
+def test_every_defect_is_recorded() -> None:
+    """A defect without a recorded run is judged by no gate."""
+    assert {rundir.read_info(RUNS / name).defect for name in SEEDED} == {defect.name for defect in breakage.catalogue()}
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_defect_is_red_at_its_hop(name: str) -> None:
+    """The run fails, and the hop that the defect was seeded into is among the culprits of its own quantity."""
+    defect = rundir.read_info(RUNS / name).defect
+    assert defect is not None
+    findings = judged(name)
+
+    assert findings.status is Status.FAIL
+    assert breakage.load(defect).claim in red(findings)
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_no_other_quantity_is_blamed(name: str) -> None:
+    """A defect of one hop accuses no hop before it."""
+    defect = rundir.read_info(RUNS / name).defect
+    assert defect is not None
+    claim = breakage.load(defect).claim
+    spread = {"multiproc-dir-missing", "exporter-stopped"}  # the whole exporter is gone: every counter of it is
+
+    assert red(judged(name)) == {claim} or name in spread
+
+
+def test_a_healthy_run_is_green() -> None:
+    """Every claim that the scenario requires passed, every planted lie was caught."""
+    findings = judged("healthy")
+
+    assert findings.status is Status.PASS
+    assert all(lie.is_caught for lie in findings.planted)
+    assert findings.planted
+
+
+def test_judging_again_says_the_same() -> None:
+    """The same evidence gives the same findings."""
+    assert judged("lying-agent") == judged("lying-agent")
