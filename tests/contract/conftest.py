@@ -17,6 +17,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def token(project: Project) -> str:
+    """Of the contract's user, for all that only read: sign-ins are limited."""
+    session = project.client().auth.sign_in_with_password({"email": project.email, "password": project.password}).session
+    assert session is not None
+    return session.access_token
+
+
 @pytest.fixture(autouse=True)
 def _clients_closed(project: Project) -> Iterator[None]:
     yield

@@ -24,14 +24,6 @@ CALL = {"phone_number": "+15550100", "direction": "inbound", "status": "active"}
 ALERT = {"service": "vp-contract", "severity": "info"}
 
 
-@pytest.fixture(scope="module")
-def token(project: Project) -> str:
-    """Of the contract's user."""
-    session = project.client().auth.sign_in_with_password({"email": project.email, "password": project.password}).session
-    assert session is not None
-    return session.access_token
-
-
 @pytest.fixture
 def writer(project: Project) -> Client:
     """Whoever writes rows."""

@@ -188,14 +188,6 @@ def test_a_retention_of_nothing_is_refused(project: Project) -> None:
     assert code(lambda: project.service().rpc("delete_old_history", {"keep": "90 seconds"}).execute()) == "22023"
 
 
-@pytest.fixture(scope="module")
-def token(project: Project) -> str:
-    """Of the contract's user."""
-    session = project.client().auth.sign_in_with_password({"email": project.email, "password": project.password}).session
-    assert session is not None
-    return session.access_token
-
-
 def dashboard(project: Project, token: str) -> Client:
     """A client with a user's token and the anonymous key."""
     client = project.client()
