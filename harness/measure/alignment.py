@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.model import value
-
-_ALTERED = 1.0
-"""Cost of a pair of different sentences: less than one missing and one extra, so a garbled sentence is altered, not lost and invented."""
-_ALONE = 0.75
 
 
 @value
@@ -26,37 +23,52 @@ def words_of(text: str) -> str:
 
 
 def aligned(wanted: Sequence[str | None], found: Sequence[str]) -> tuple[Pair, ...]:
-    """The cheapest pairing that keeps both orders; None in ``wanted`` goes with anything.
+    """Every sentence with its partner, in the order of ``wanted``, then what is extra; None in ``wanted`` goes with anything.
 
-    A sentence that is lost or doubled moves no other out of its place.
+    Equal sentences first, in order as far as they go, then wherever they stand: one that is lost, doubled or out of its place moves no other. Of
+    what is left, sentences between the same neighbours belong together: altered, not lost and invented.
     """
+    partners = dict(_common(wanted, found))
+    anchors = sorted(partners.items())
+    for place, words in enumerate(wanted):
+        if place not in partners and words is not None:
+            elsewhere = (other for other, said in enumerate(found) if said == words and other not in partners.values())
+            if (other := next(elsewhere, None)) is not None:
+                partners[place] = other
+    partners |= dict(_between(wanted, found, partners, anchors))
+    extra = [other for other in range(len(found)) if other not in partners.values()]
+    pairs = [Pair(wanted=place, found=partners.get(place)) for place in range(len(wanted))]
+    return (*pairs, *(Pair(wanted=None, found=other) for other in extra))
+
+
+def _common(wanted: Sequence[str | None], found: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The longest common subsequence, as places."""
     rows, columns = len(wanted), len(found)
-    cost = [[0.0] * (columns + 1) for _ in range(rows + 1)]
-    for row in range(rows, -1, -1):
-        for column in range(columns, -1, -1):
-            ways = []
-            if row < rows and column < columns:
-                ways.append(_cost(wanted[row], found[column]) + cost[row + 1][column + 1])
-            if row < rows:
-                ways.append(_ALONE + cost[row + 1][column])
-            if column < columns:
-                ways.append(_ALONE + cost[row][column + 1])
-            cost[row][column] = min(ways, default=0.0)
-    pairs: list[Pair] = []
+    longest = [[0] * (columns + 1) for _ in range(rows + 1)]
+    for row in range(rows - 1, -1, -1):
+        for column in range(columns - 1, -1, -1):
+            is_equal = wanted[row] == found[column]
+            longest[row][column] = 1 + longest[row + 1][column + 1] if is_equal else max(longest[row + 1][column], longest[row][column + 1])
     row = column = 0
-    while row < rows or column < columns:
-        here = cost[row][column]
-        if row < rows and column < columns and here == _cost(wanted[row], found[column]) + cost[row + 1][column + 1]:
-            pairs.append(Pair(wanted=row, found=column))
+    while row < rows and column < columns:
+        if wanted[row] == found[column]:
+            yield row, column
             row, column = row + 1, column + 1
-        elif row < rows and here == _ALONE + cost[row + 1][column]:
-            pairs.append(Pair(wanted=row, found=None))
+        elif longest[row + 1][column] >= longest[row][column + 1]:
             row += 1
         else:
-            pairs.append(Pair(wanted=None, found=column))
             column += 1
-    return tuple(pairs)
 
 
-def _cost(wanted: str | None, found: str) -> float:
-    return 0.0 if wanted is None or wanted == found else _ALTERED
+def _between(
+    wanted: Sequence[str | None], found: Sequence[str], partners: Mapping[int, int], anchors: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Sentences without an equal partner that stand between the same two that have one."""
+    gaps: dict[int, list[int]] = {}
+    for other in range(len(found)):
+        if other not in partners.values():
+            gaps.setdefault(bisect.bisect(sorted(place for _, place in anchors), other), []).append(other)
+    for place in range(len(wanted)):
+        here = gaps.get(bisect.bisect([before for before, _ in anchors], place))
+        if place not in partners and here:
+            yield place, here.pop(0)
