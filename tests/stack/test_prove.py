@@ -1,4 +1,4 @@
-"""``make prove``: every defect seeded live turns its own claim red, a healthy stack is green ten times in a row; docs/proof.md says how it went."""
+"""``make prove``: every defect seeded live turns its own claim red, a healthy stack is green ten times in a row; docs/proof/spine.md says how it went."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.stack.breakage import Defect, catalogue
 pytestmark = pytest.mark.soak
 
 ROOT = Path(__file__).resolve().parents[2]
-SUMMARY = ROOT / "docs" / "proof.md"
+SUMMARY = ROOT / "docs" / "proof" / "spine.md"
 HEALTHY = 10
 
 
@@ -34,10 +34,12 @@ class Proof:
     red: tuple[str, ...]
     undecided: tuple[str, ...]
     took_s: float
+    load: float
+    """Load average of one minute before it began: these machines do other work, too."""
 
     @property
     def row(self) -> str:
-        said = (str(self.exit_code), ", ".join(self.red) or "-", ", ".join(self.undecided) or "-", f"{self.took_s:.0f}")
+        said = (str(self.exit_code), ", ".join(self.red) or "-", ", ".join(self.undecided) or "-", f"{self.took_s:.0f}", f"{self.load:.1f}")
         return f"| {self.seeded} | {self.must} | {' | '.join(said)} |"
 
 
@@ -53,17 +55,18 @@ def proofs() -> Iterator[list[Proof]]:
         "# Proof\n",
         f"Made by `make prove` at {commit}: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
         "Each line is one `voxproof run smoke`: real calls on the real stack, the defect seeded from outside.\n",
-        "| seeded | must be red | exit | was red | undecided | s |",
-        "|---|---|---|---|---|---|",
+        "| seeded | must be red | exit | was red | undecided | s | load |",
+        "|---|---|---|---|---|---|---|",
         *(proof.row for proof in found),
     )
+    SUMMARY.parent.mkdir(exist_ok=True)
     SUMMARY.write_text("\n".join(lines) + "\n")
 
 
 def prove(directory: Path, *arguments: str, seeded: str, must: str) -> Proof:
     """One run in a directory of its own."""
     clock = Clock.start()
-    began = clock.now()
+    began, load = clock.now(), os.getloadavg()[0]
     command = (sys.executable, "-m", "harness.cli", "run", "smoke", *arguments)
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1, 3), done.stdout + done.stderr
@@ -77,6 +80,7 @@ def prove(directory: Path, *arguments: str, seeded: str, must: str) -> Proof:
         red=by_status["fail"],
         undecided=by_status["inconclusive"],
         took_s=(clock.now() - began) / 1e9,
+        load=load,
     )
 
 
