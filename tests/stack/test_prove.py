@@ -1,4 +1,4 @@
-"""``make prove``: every defect seeded live turns its own claim red, a healthy stack is green ten times in a row; docs/proof/spine.md says how it went."""
+"""``make prove``: every defect seeded live turns its own claim red, a healthy stack is green ten times; docs/proof/spine.md says how it went."""
 
 from __future__ import annotations
 
