@@ -1,0 +1,150 @@
+"""What became of each change on its way through Realtime: heard once, twice, late, never, or never while nobody could have heard it.
+
+The rows that REST has are the truth; Realtime is only held against them. A canary is a row of our own, written to be heard.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+
+from harness.model import UnixNs, value
+
+
+@value
+class Written:
+    """A change that is known to have happened."""
+
+    table: str
+    kind: str
+    """INSERT or UPDATE."""
+    key: str
+    """Of the row; with the kind it names the change."""
+    at: UnixNs | None
+    """Instant of the write on our clock. None: only that it happened is known, and no lag is measured."""
+    error_s: float = 0.0
+    """How far ``at`` may be off, either way: half the round trip in which the server's clock was read."""
+
+
+@value
+class Heard:
+    """A change as a listener received it."""
+
+    table: str
+    kind: str
+    key: str
+    at: UnixNs
+    """Instant at which its callback ran."""
+    commit_timestamp: str
+    """The server's clock; for the reader, not for the lag."""
+
+
+@value
+class Canary:
+    """One proof that the subscription delivers."""
+
+    written_at: UnixNs
+    """Just before the request that wrote it."""
+    heard_at: UnixNs | None
+    """None: never."""
+
+
+@value
+class Break:
+    """The subscription said, or showed, that it no longer delivers."""
+
+    at: UnixNs
+    reason: str
+
+
+@value
+class Deaf:
+    """From the last proof before a break to the first one after it: whether a change of this time can be heard is unknown."""
+
+    since: UnixNs
+    until: UnixNs
+
+
+class Fate(enum.StrEnum):
+    """What became of one change."""
+
+    DELIVERED = "delivered"
+    DOUBLED = "doubled"
+    """Heard more than once."""
+    LATE = "late"
+    """Heard once, after more than the limit."""
+    MISSED = "missed"
+    """Never heard, although proofs before and after it were."""
+    MISSED_WHILE_DEAF = "missed during reconnect"
+    """Never heard, and the subscription was not proven to deliver then: no replay is promised."""
+
+
+@value
+class Delivery:
+    """One change and its fate."""
+
+    written: Written
+    fate: Fate
+    times: int
+    lag_s: float | None
+    """From the write to the first hearing, known within ``written.error_s``. None: never heard, or the write's instant is unknown."""
+
+
+def deaf(canaries: Sequence[Canary], breaks: Sequence[Break], *, began_at: UnixNs, ended_at: UnixNs) -> tuple[Deaf, ...]:
+    """The times in which the subscription was not proven to deliver, in order.
+
+    Before the first canary that was heard; and between two that were, if one between them was not or a break was noticed there.
+    """
+    proofs = sorted(canary.written_at for canary in canaries if canary.heard_at is not None)
+    doubts = sorted([*(canary.written_at for canary in canaries if canary.heard_at is None), *(each.at for each in breaks)])
+    if not proofs:
+        return (Deaf(since=began_at, until=ended_at),)
+    found = [Deaf(since=began_at, until=proofs[0])] if proofs[0] > began_at else []
+    for before, after in zip(proofs, [*proofs[1:], ended_at], strict=True):
+        if any(before < doubt <= after for doubt in doubts):
+            found.append(Deaf(since=before, until=after))
+    return tuple(found)
+
+
+def deliveries(
+    written: Iterable[Written], heard: Iterable[Heard], deaf_times: Sequence[Deaf], *, late_after_s: float
+) -> tuple[Delivery, ...]:
+    """The fate of every change, in the order of ``written``."""
+    at: dict[tuple[str, str, str], list[UnixNs]] = {}
+    for each in heard:
+        at.setdefault((each.table, each.kind, each.key), []).append(each.at)
+    return tuple(
+        _delivery(change, sorted(at.get((change.table, change.kind, change.key), ())), deaf_times, late_after_s) for change in written
+    )
+
+
+def unknown(written: Iterable[Written], heard: Iterable[Heard]) -> tuple[Heard, ...]:
+    """What was heard and is not known to have happened: rows of others, or rows that are gone."""
+    known = {(change.table, change.kind, change.key) for change in written}
+    return tuple(each for each in heard if (each.table, each.kind, each.key) not in known)
+
+
+def lag_quantile_s(found: Iterable[Delivery], q: float) -> float | None:
+    """Nearest-rank quantile of the lags that are known. None: none is."""
+    lags = sorted(each.lag_s for each in found if each.lag_s is not None)
+    return lags[max(0, -(-len(lags) * round(q * 1000) // 1000) - 1)] if lags else None
+
+
+def _delivery(change: Written, at: Sequence[UnixNs], deaf_times: Sequence[Deaf], late_after_s: float) -> Delivery:
+    lag_s = (at[0] - change.at) / 1e9 if at and change.at is not None else None
+    if len(at) > 1:
+        fate = Fate.DOUBLED
+    elif not at:
+        fate = Fate.MISSED_WHILE_DEAF if _is_excused(change, deaf_times) else Fate.MISSED
+    elif lag_s is not None and lag_s - change.error_s > late_after_s:
+        fate = Fate.LATE
+    else:
+        fate = Fate.DELIVERED
+    return Delivery(written=change, fate=fate, times=len(at), lag_s=lag_s)
+
+
+def _is_excused(change: Written, deaf_times: Sequence[Deaf]) -> bool:
+    if change.at is None:
+        return bool(deaf_times)
+    error_ns = round(change.error_s * 1e9)
+    return any(each.since - error_ns <= change.at <= each.until + error_ns for each in deaf_times)
