@@ -68,7 +68,7 @@ def counts(given: Reading, reader: Reader, names: Names) -> Reading:
     silent: dict[Key, Thing] = {
         names[name](timeline): exactly(0) for name in names for source in BOTH for timeline in reader.series(source, name)
     }
-    parts = {**silent, **given.parts}
+    parts = {**given.parts, **{key: thing for key, thing in silent.items() if key not in given.parts}}
     may_lack = given.may_lack | (silent.keys() - given.parts.keys())
     return Reading(parts=parts, may_lack=frozenset(may_lack), may_add=frozenset({SCRAPE}), because=given.because)
 

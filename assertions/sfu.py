@@ -45,11 +45,9 @@ def trees(facts: Facts) -> Iterator[Tree]:
 
 def _step(gauge: Gauge, facts: Facts) -> Step:
     one = gauge.noun[:-1]
-    defects: dict[str, Defect] = {
-        f"a {one} is left behind": _left_behind(gauge),
-        f"no {one} is counted": _flat(gauge, facts),
-    }
+    defects: dict[str, Defect] = {f"a {one} is left behind": _left_behind(gauge)}
     if _is_ours_alone(facts):
+        defects[f"no {one} is counted"] = _flat(gauge, facts)
         defects[f"the gauge of {gauge.noun} does not come back"] = _stuck(gauge)
     return Step(
         claim=gauge.claim,

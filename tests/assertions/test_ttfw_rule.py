@@ -1,0 +1,117 @@
+"""Raw samples against what the recording rules wrote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from assertions.facts import Facts
+from assertions.ttfw_rule import P95, RULES, rates, values
+from harness.check import check
+from harness.measure.series import Reader
+from harness.model import Evidence, Observation, Sample, Source, Status, UnixNs, Verdict
+from tests.fakes import stack
+from tests.fakes.evidence import after, info
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """What became of the rules."""
+    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == "ttfw/rule")
+
+
+def with_rule(name: str = P95, *, since_s: float = 8.0, by: float = 1.0, labels: dict[str, str] | None = None) -> Evidence:
+    """An honest run in which one rule says something else from some second on."""
+
+    def change(item: Observation) -> Observation:
+        if not isinstance(item, Sample) or item.name != name or item.at < after(since_s):
+            return item
+        return replace(item, value=item.value * by, labels=labels or item.labels)
+
+    return stack.changed(stack.run(), change)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("by", [1000.0, 1.001])
+def test_each_rule_is_recomputed_at_each_of_its_instants(name: str, by: float) -> None:
+    """A thousandth is enough to be seen."""
+    found = verdict(with_rule(name, by=by))
+
+    assert found.status is Status.FAIL
+    assert f"the rule {name} says" in found.sentence
+
+
+def test_rounding_is_no_lie() -> None:
+    """The engine adds up in an order that it does not promise."""
+    assert verdict(with_rule(by=1 + 1e-13)).status is Status.PASS
+
+
+def test_a_rule_that_is_split_by_instance_is_told() -> None:
+    """Its sum by (le) is missing."""
+    assert verdict(with_rule(labels={"instance": "a"})).sentence.startswith(f"the rule {P95} has no value at")
+
+
+def test_a_rule_that_is_silent_where_its_window_holds_turns_fails() -> None:
+    """One evaluation without a value."""
+
+    def change(item: Observation) -> Observation | None:
+        return None if isinstance(item, Sample) and item.name == P95 and after(30) < item.at < after(31) else item
+
+    found = verdict(stack.changed(stack.run(), change))
+
+    assert (found.status, "has no value at" in found.sentence) == (Status.FAIL, True)
+
+
+def test_rules_that_stop_being_evaluated_fail() -> None:
+    """What the dashboard shows from then on is old."""
+
+    def change(item: Observation) -> Observation | None:
+        return None if isinstance(item, Sample) and item.source is Source.RULES and item.at > after(40) else item
+
+    assert verdict(stack.changed(stack.run(), change)).sentence == "the rules were not evaluated to the end of the run"
+
+
+def test_rules_that_were_never_evaluated_fail() -> None:
+    """The file was not loaded."""
+
+    def change(item: Observation) -> Observation | None:
+        return None if isinstance(item, Sample) and item.source is Source.RULES else item
+
+    assert verdict(stack.changed(stack.run(), change)).status is Status.FAIL
+
+
+@pytest.mark.parametrize("missed", [1, 2])
+def test_a_scrape_under_way_may_not_have_been_stored_yet(missed: int) -> None:
+    """A rule may lack the newest sample, which bears the instant at which its scrape began; not the one before that."""
+    honest = stack.run()
+    reader, facts = Reader.of(honest), Facts.of(honest)
+
+    def late(at: UnixNs) -> float:
+        # What the rules said of the window when its last scrapes were not there yet.
+        fewer = {
+            name: tuple(
+                each.changed(lambda moment, number: number if moment < at - (missed - 1) * 1e9 - 5e8 else None)
+                for each in reader.series(Source.PROMETHEUS, name)
+            )
+            for name in ("voice_agent_ttfw_seconds_bucket", "voice_agent_ttfw_seconds_count", "voice_agent_ttfw_seconds_sum")
+        }
+        early = replace(reader, timelines={**reader.timelines, Source.PROMETHEUS: {**reader.timelines[Source.PROMETHEUS], **fewer}})
+        return values(rates(early, at, facts))[P95]
+
+    def change(item: Observation) -> Observation:
+        is_it = isinstance(item, Sample) and item.name == P95 and after(9) < item.at < after(60)
+        return replace(item, value=late(item.at)) if is_it and isinstance(item, Sample) else item
+
+    assert verdict(stack.changed(honest, change)).status is (Status.PASS if missed == 1 else Status.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status"), [({"time_scale": 1.0}, Status.FAIL), ({"prometheus_flavour": "unknown"}, Status.INCONCLUSIVE)]
+)
+def test_the_window_and_the_arithmetic_are_those_of_this_stack(settings: dict[str, Any], status: Status) -> None:
+    """Rules of 20 s are no rules of 5 minutes; and another server calculates rates in a way of its own."""
+    run = info()
+    changed = replace(run, settings={**run.settings, **settings})
+
+    assert verdict(replace(stack.run(), info=changed)).status is status
