@@ -1,0 +1,119 @@
+"""Queries where they stand: rule files and Grafana dashboards, each with its place in its file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from harness.errors import UsageError
+from harness.model import value
+
+
+class Use(StrEnum):
+    """What a query is for."""
+
+    PANEL = "panel"
+    RECORD = "record"
+    ALERT = "alert"
+
+
+@value
+class Query:
+    """One PromQL expression in a file."""
+
+    expression: str
+    """As written, Grafana's variables replaced by what they stand for."""
+    use: Use
+    name: str
+    """The panel's title, the record or the alert."""
+    place: str
+    """``FILE:LINE`` of a rule; ``FILE: panel TITLE`` of a dashboard."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Label templates of an alert."""
+
+
+_MACROS = (
+    (re.compile(r"\$__rate_interval|\$\{__rate_interval\}"), "1m"),
+    (re.compile(r"\$__(interval|interval_ms)|\$\{__interval\}"), "15s"),
+    (re.compile(r"\$__range(_s|_ms)?|\$\{__range\}"), "1h"),
+    # In a label matcher any text will do; elsewhere a variable is a number or a duration, which no text can be.
+    (re.compile(r"(?<=\[)\$\{?\w+(:\w+)?\}?(?=\])"), "5m"),
+    (re.compile(r"\$\{?\w+(:\w+)?\}?"), "x"),
+)
+
+
+def queries(path: Path) -> tuple[Query, ...]:
+    """Every query of a file: a rule file (YAML with ``groups``) or a Grafana dashboard (JSON with ``panels``).
+
+    Raises UsageError naming the file if it is neither.
+    """
+    try:
+        text = path.read_text()
+    except OSError as exc:
+        raise UsageError(f"{path}: {exc.strerror or exc}") from exc
+    if path.suffix == ".json":
+        return tuple(_dashboard(path, text))
+    return tuple(_rules(path, text))
+
+
+def _dashboard(path: Path, text: str) -> Iterator[Query]:
+    try:
+        document = json.loads(text)
+    except ValueError as exc:
+        raise UsageError(f"{path}: not JSON: {exc}") from exc
+    document = document.get("dashboard", document) if isinstance(document, dict) else document
+    if not isinstance(document, dict) or not isinstance(document.get("panels"), list):
+        raise UsageError(f"{path}: no list 'panels'; wanted a Grafana dashboard")
+    for panel in _panels(document["panels"]):
+        title = str(panel.get("title") or panel.get("id") or "untitled")
+        for target in panel.get("targets") or ():
+            if isinstance(target, dict) and target.get("expr"):
+                yield Query(expression=_plain(str(target["expr"])), use=Use.PANEL, name=title, place=f"{path}: panel {title}")
+
+
+def _panels(panels: list[Any]) -> Iterator[dict[str, Any]]:
+    """Panels, and those inside rows."""
+    for panel in panels:
+        if isinstance(panel, dict):
+            yield panel
+            yield from _panels(panel.get("panels") or [])
+
+
+def _plain(expression: str) -> str:
+    for pattern, text in _MACROS:
+        expression = pattern.sub(text, expression)
+    return expression
+
+
+def _rules(path: Path, text: str) -> Iterator[Query]:
+    try:
+        document = yaml.compose(text)
+    except yaml.YAMLError as exc:
+        raise UsageError(f"{path}: not YAML: {exc}") from exc
+    groups = _entry(document, "groups")
+    if not isinstance(groups, yaml.SequenceNode):
+        raise UsageError(f"{path}: no list 'groups'; wanted a rule file, or a dashboard in a file that ends in .json")
+    for group in groups.value:
+        rules = _entry(group, "rules")
+        for node in rules.value if isinstance(rules, yaml.SequenceNode) else ():
+            rule = yaml.safe_load(yaml.serialize(node))
+            use = Use.ALERT if "alert" in rule else Use.RECORD
+            yield Query(
+                expression=str(rule.get("expr", "")),
+                use=use,
+                name=str(rule.get(use, "")),
+                place=f"{path}:{node.start_mark.line + 1}",
+                labels=tuple((str(key), str(text)) for key, text in (rule.get("labels") or {}).items()),
+            )
+
+
+def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    return next((found for name, found in node.value if name.value == key), None)
