@@ -36,6 +36,16 @@ LEAST_SCRAPES = 4
 _RATES = frozenset({"rate", "irate", "increase"})
 _DIFFERENCES = frozenset({"delta", "idelta", "deriv", "predict_linear"})
 _COUNTER_SAFE = _RATES | {"resets", "changes", "absent", "absent_over_time", "present_over_time", "count_over_time", "timestamp"}
+GAUGES_CALLED_TOTAL = frozenset(
+    (
+        "livekit_room_total",
+        "livekit_participant_total",
+        "livekit_connection_total",
+        "livekit_track_published_total",
+        "livekit_track_subscribed_total",
+    )
+)
+"""livekit-server's gauges whose names end like a counter's; told apart here when no server says their types."""
 _HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 
 
@@ -144,6 +154,8 @@ class _Reading:
         """``counter``, ``gauge``, ``histogram`` (the bare name), ``unknown`` or ``missing``."""
         base = next((name.removesuffix(part) for part in _HISTOGRAM_PARTS if name.endswith(part)), None)
         if self._types is None:
+            if name in GAUGES_CALLED_TOTAL:
+                return "gauge"
             if base is not None or name.endswith("_total"):
                 return "counter"
             return "unknown"

@@ -75,6 +75,11 @@ def test_a_label_with_the_value_is_named() -> None:
     assert found("up == 0", Use.ALERT, level="{{ $value }}") == {"alerts/value-label"}
 
 
+def test_a_gauge_called_total_is_a_gauge() -> None:
+    """livekit-server names five gauges like counters."""
+    assert found("sum(livekit_participant_total)", is_live=False) == set()
+
+
 def test_a_misspelt_name_comes_with_the_nearest() -> None:
     """The sentence says what was probably meant."""
     (finding,) = lint(Query(expression="turn_total", use=Use.PANEL, name="x", place="x"), types=TYPES)
