@@ -6,6 +6,7 @@ The rows that REST has are the truth; Realtime is only held against them. A cana
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.model import UnixNs, value
@@ -36,7 +37,7 @@ class Heard:
     at: UnixNs
     """Instant at which its callback ran."""
     commit_timestamp: str
-    """The server's clock; for the reader, not for the lag."""
+    """The server's clock: tells two changes of one row from one change that was told twice. No lag rests on it."""
 
 
 @value
@@ -70,7 +71,7 @@ class Fate(enum.StrEnum):
 
     DELIVERED = "delivered"
     DOUBLED = "doubled"
-    """Heard more than once."""
+    """One commit was heard more than once."""
     LATE = "late"
     """Heard once, after more than the limit."""
     MISSED = "missed"
@@ -86,6 +87,7 @@ class Delivery:
     written: Written
     fate: Fate
     times: int
+    """Hearings of the same commit, of the one that was heard most."""
     lag_s: float | None
     """From the write to the first hearing, known within ``written.error_s``. None: never heard, or the write's instant is unknown."""
 
@@ -110,11 +112,11 @@ def deliveries(
     written: Iterable[Written], heard: Iterable[Heard], deaf_times: Sequence[Deaf], *, late_after_s: float
 ) -> tuple[Delivery, ...]:
     """The fate of every change, in the order of ``written``."""
-    at: dict[tuple[str, str, str], list[UnixNs]] = {}
+    by_change: dict[tuple[str, str, str], list[Heard]] = {}
     for each in heard:
-        at.setdefault((each.table, each.kind, each.key), []).append(each.at)
+        by_change.setdefault((each.table, each.kind, each.key), []).append(each)
     return tuple(
-        _delivery(change, sorted(at.get((change.table, change.kind, change.key), ())), deaf_times, late_after_s) for change in written
+        _delivery(change, by_change.get((change.table, change.kind, change.key), ()), deaf_times, late_after_s) for change in written
     )
 
 
@@ -130,17 +132,18 @@ def lag_quantile_s(found: Iterable[Delivery], q: float) -> float | None:
     return lags[max(0, -(-len(lags) * round(q * 1000) // 1000) - 1)] if lags else None
 
 
-def _delivery(change: Written, at: Sequence[UnixNs], deaf_times: Sequence[Deaf], late_after_s: float) -> Delivery:
-    lag_s = (at[0] - change.at) / 1e9 if at and change.at is not None else None
-    if len(at) > 1:
+def _delivery(change: Written, received: Sequence[Heard], deaf_times: Sequence[Deaf], late_after_s: float) -> Delivery:
+    times = max(Counter(each.commit_timestamp for each in received).values(), default=0)
+    lag_s = (min(each.at for each in received) - change.at) / 1e9 if received and change.at is not None else None
+    if times > 1:
         fate = Fate.DOUBLED
-    elif not at:
+    elif not times:
         fate = Fate.MISSED_WHILE_DEAF if _is_excused(change, deaf_times) else Fate.MISSED
     elif lag_s is not None and lag_s - change.error_s > late_after_s:
         fate = Fate.LATE
     else:
         fate = Fate.DELIVERED
-    return Delivery(written=change, fate=fate, times=len(at), lag_s=lag_s)
+    return Delivery(written=change, fate=fate, times=times, lag_s=lag_s)
 
 
 def _is_excused(change: Written, deaf_times: Sequence[Deaf]) -> bool:

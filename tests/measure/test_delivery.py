@@ -48,6 +48,13 @@ def test_heard_twice_is_doubled() -> None:
     assert fate(heard(seconds=10.1), heard(seconds=30)) == Fate.DOUBLED
 
 
+def test_two_changes_of_one_row_are_not_one_change_twice() -> None:
+    """They were committed at different instants."""
+    later = Heard(table="calls", kind="INSERT", key="a", at=at(11), commit_timestamp="2026-01-01T00:00:01.000Z")
+
+    assert fate(heard(), later) == Fate.DELIVERED
+
+
 def test_heard_after_the_limit_is_late() -> None:
     """By more than the clock may be off."""
     assert fate(heard(seconds=11.5)) == Fate.LATE
