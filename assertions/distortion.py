@@ -25,8 +25,8 @@ class Histogram:
     total: float
 
 
-Distortion = Callable[[Histogram, float], Histogram]
-"""Of a histogram, given the count that it has in the end."""
+Distortion = Callable[[Histogram, Histogram], Histogram]
+"""Of a histogram, given what it is in the end. A growing histogram must go on growing."""
 
 
 def of_exporter(distortion: Distortion, facts: Facts) -> Defect:
@@ -52,7 +52,7 @@ def passed_on(defect: Defect, facts: Facts) -> Defect:
 def scaled(by: float) -> Distortion:
     """Every observation in another unit."""
 
-    def distortion(honest: Histogram, _: float) -> Histogram:
+    def distortion(honest: Histogram, _: Histogram) -> Histogram:
         moved = histogram.moved(honest.cumulative, lambda number: number * by)
         return Histogram(cumulative=moved, count=honest.count, total=honest.total * by)
 
@@ -62,21 +62,20 @@ def scaled(by: float) -> Distortion:
 def shifted(seconds: float) -> Distortion:
     """Every observation too long, or too short."""
 
-    def distortion(honest: Histogram, _: float) -> Histogram:
+    def distortion(honest: Histogram, _: Histogram) -> Histogram:
         moved = histogram.moved(honest.cumulative, lambda number: number + seconds)
         return Histogram(cumulative=moved, count=honest.count, total=honest.total + seconds * honest.count)
 
     return distortion
 
 
-def without_one(honest: Histogram, final: float) -> Histogram:
-    """The last observation is missing; taken for one of the longest."""
-    if not final or honest.count < final:
+def without_one(honest: Histogram, final: Histogram) -> Histogram:
+    """The shortest observation of all is missing from the instant at which it was made."""
+    low, high = next(((low, high) for low, high, count in histogram.per_bucket(final.cumulative) if count), (0.0, math.inf))
+    if not honest.cumulative.get(high):
         return honest
-    highest = next((low, high) for low, high, count in reversed(list(histogram.per_bucket(honest.cumulative))) if count)
-    middle = highest[0] if math.isinf(highest[1]) else sum(highest) / 2
-    cumulative = {bound: count - (bound >= highest[1]) for bound, count in honest.cumulative.items()}
-    return Histogram(cumulative=cumulative, count=honest.count - 1, total=honest.total - middle)
+    cumulative = {bound: count - (bound >= high) for bound, count in honest.cumulative.items()}
+    return Histogram(cumulative=cumulative, count=honest.count - 1, total=honest.total - low)
 
 
 def _told(distortion: Distortion, sources: tuple[Source, ...], facts: Facts) -> Defect:
@@ -96,12 +95,9 @@ def _distorted(reader: Reader, source: Source, distortion: Distortion) -> Reader
         buckets = {float(each.labels["le"]): each for each in reader.series(source, f"{NAME}_bucket") if _owner(each) == owner}
         (count,) = (each for each in reader.series(source, f"{NAME}_count") if _owner(each) == owner)
         (total,) = (each for each in reader.series(source, f"{NAME}_sum") if _owner(each) == owner)
-        final = count.samples[-1][1]
-        for at, number in count.samples:
-            honest = Histogram(
-                cumulative={bound: each.at(at) or 0.0 for bound, each in buckets.items()}, count=number, total=total.at(at) or 0.0
-            )
-            lie = distortion(honest, final)
+        final = _at(buckets, count, total, count.samples[-1][0])
+        for at, _ in count.samples:
+            lie = distortion(_at(buckets, count, total, at), final)
             for bound, each in buckets.items():
                 changed.setdefault(_place(each), {})[at] = lie.cumulative[bound]
             changed.setdefault(_place(count), {})[at] = lie.count
@@ -111,6 +107,12 @@ def _distorted(reader: Reader, source: Source, distortion: Distortion) -> Reader
             source, NAME + suffix, lambda each: each.changed(lambda at, number: changed[_place(each)].get(at, number))
         )
     return reader
+
+
+def _at(buckets: Mapping[float, Timeline], count: Timeline, total: Timeline, at: UnixNs) -> Histogram:
+    return Histogram(
+        cumulative={bound: each.at(at) or 0.0 for bound, each in buckets.items()}, count=count.at(at) or 0.0, total=total.at(at) or 0.0
+    )
 
 
 def _owner(timeline: Timeline) -> Labels:
