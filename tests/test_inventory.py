@@ -1,0 +1,38 @@
+"""Adding a step is its set, its defects, a page and a test: this tells what was forgotten."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.check import CLAIMS, check
+from tests.fakes import stack
+
+PAGES = Path(__file__).parents[1] / "docs/claims"
+AGENT = {"calls/answered": "agent", "slo/ttfw-p50": "agent", "slo/ttfw-p95": "agent", "slo/missed-turns": "agent"}
+
+
+def page(claim: str) -> str:
+    """The page of a claim's quantity, as one line."""
+    return " ".join((PAGES / f"{AGENT.get(claim, claim.partition('/')[0])}.md").read_text().split())
+
+
+@pytest.mark.parametrize("claim", [*CLAIMS, "rtt/exporter"])
+def test_every_claim_has_its_section(claim: str) -> None:
+    """What it admits and why, what a failure looks like, what to do."""
+    assert f"## `{claim}`" in page(claim)
+
+
+@pytest.mark.parametrize(("claim", "defect"), sorted({(lie.claim, lie.defect) for lie in check(stack.run()).planted}))
+def test_every_defect_is_documented(claim: str, defect: str) -> None:
+    """Under the name that planted lies bear."""
+    assert defect in page(claim)
+
+
+def test_every_section_is_of_a_claim() -> None:
+    """A page does not outlive its step."""
+    sections = {name for path in PAGES.glob("*.md") for name in re.findall(r"^## `([a-z0-9/-]+)`", path.read_text(), re.MULTILINE)}
+
+    assert sections == {*CLAIMS, "rtt/exporter"}
