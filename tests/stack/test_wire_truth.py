@@ -141,7 +141,8 @@ def ended_ns(packets: Sequence[Packet], first: Packet, prompt: str) -> int:
     number, offset = divmod(PROMPTS[prompt]["last_speech_sample"], 960)
     wanted = (first.sequence + number - 1) % 65536
     at_ns = next(packet.at_ns for packet in packets if packet.sequence == wanted and packet.at_ns >= first.at_ns)
-    return at_ns + offset * 1_000_000_000 // 48_000
+    offset_ns: int = offset * 1_000_000_000 // 48_000
+    return at_ns + offset_ns
 
 
 def jitters_s(packets: Sequence[Packet]) -> list[float]:
