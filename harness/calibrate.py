@@ -1,7 +1,12 @@
-"""Recorded runs of the reference agent into a calibration: its ruler against the callers' truth, turn by turn."""
+"""Recorded runs of an agent with programmed delays into a calibration: its ruler against the callers' truth, turn by turn.
+
+The reference agent's runs bound how far an honest agent's TTFW lies from the callers'. The responder's do so for the responder; and since it
+knows when each sample left, they show what the callers' own ruler is worth, too.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +15,7 @@ from typing import Any
 from harness import rundir
 from harness.errors import UsageError
 from harness.measure.calibration import Exchange, calibrate
+from harness.measure.figures import figures
 from harness.model import Calibration, CallRecord, UnixNs
 
 RULER = Path("logs/agent-ruler.jsonl")
@@ -22,6 +28,8 @@ def from_runs(paths: Sequence[Path], *, made_at: str) -> tuple[Calibration, str]
     """
     runs: list[list[Exchange]] = []
     versions = set()
+    records: list[CallRecord] = []
+    replies: dict[str, list[UnixNs]] = {}
     for path in paths:
         evidence = rundir.read_evidence(path)
         if evidence.info.defect:
@@ -29,11 +37,17 @@ def from_runs(paths: Sequence[Path], *, made_at: str) -> tuple[Calibration, str]
         notes = _notes(path / RULER)
         versions |= {f"{part.name} {part.version}" for part in evidence.info.parts if part.name in ("livekit", "agent")}
         runs.append([exchange for record in evidence.records for exchange in _exchanges(record, notes)])
-    words = f"{len(paths)} runs of the reference agent with programmed delays, on {', '.join(sorted(versions))}, loopback"
+        if any(note["kind"] == "heard" for note in notes):
+            records += evidence.records
+            for note in notes:
+                if note["kind"] == "said" and note["due_at"] is not None:
+                    replies.setdefault(note["room"], []).append(UnixNs(note["started_at"]))
+    words = f"{len(paths)} runs with programmed delays, on {', '.join(sorted(versions))}, loopback"
     try:
-        return calibrate(runs, made_at=made_at, method=words), table(runs)
+        found = calibrate(runs, made_at=made_at, method=words)
     except ValueError as exc:
         raise UsageError(f"cannot calibrate: {exc}; give more runs") from exc
+    return dataclasses.replace(found, figures=figures(records, replies)), table(runs)
 
 
 def table(runs: Sequence[Sequence[Exchange]]) -> str:
@@ -53,8 +67,11 @@ def _notes(path: Path) -> list[dict[str, Any]]:
 
 
 def _exchanges(record: CallRecord, notes: list[dict[str, Any]]) -> Iterator[Exchange]:
-    """Turns with all that the agent noted between the end of our speech and its reply."""
-    here = [note for note in notes if note["room"] == record.plan.room]
+    """Turns with all that the agent noted between the end of our speech and its reply. An impaired call says nothing of the agent."""
+    here = [note for note in notes if note["room"] == record.plan.room and not record.plan.impairments]
+    if any(note["kind"] == "heard" for note in here):
+        yield from _answers(record, here)
+        return
     delays = next((note for note in here if note["kind"] == "delays"), None)
     for turn in record.turns:
         if turn.first_word_at is None or delays is None:
@@ -73,6 +90,25 @@ def _exchanges(record: CallRecord, notes: list[dict[str, Any]]) -> Iterator[Exch
                 endpointing_s=float(delays["ENDPOINTING"]),
                 handed_over_at=UnixNs(handed_over[0]),
                 pushed_at=UnixNs(pushed[0]),
+                heard_at=turn.first_word_at,
+            )
+
+
+def _answers(record: CallRecord, here: list[dict[str, Any]]) -> Iterator[Exchange]:
+    """Turns as the responder noted them. It asks nobody: its delay runs from the end of speech until its voice hands over."""
+    for turn in record.turns:
+        if turn.first_word_at is None or turn.void is not None:
+            continue
+        heard = [note for note in here if note["kind"] == "heard" and turn.user_speech_started_at < note["ended_at"] < turn.first_word_at]
+        said = [note for note in here if note["kind"] == "said" and turn.user_speech_ended_at < note["started_at"] < turn.first_word_at]
+        if heard and said:
+            yield Exchange(
+                speech_ended_at=turn.user_speech_ended_at,
+                anchor_at=UnixNs(heard[0]["ended_at"]),
+                asked_at=UnixNs(heard[0]["ended_at"]),
+                endpointing_s=0.0,
+                handed_over_at=UnixNs(said[0]["due_at"]),
+                pushed_at=UnixNs(said[0]["started_at"]),
                 heard_at=turn.first_word_at,
             )
 

@@ -24,6 +24,9 @@ EXIT_CODES = """exit codes: 0 every required claim passed and nothing failed; 1 
             2 usage: command, file, unreachable target, or a plan that cannot decide; 3 undecided"""
 
 
+FIGURE_HEAD = ("our ruler", "bias", "spread", "95 % within", "n", "measured less true")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """One command. Results on stdout, progress and errors on stderr."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -50,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     if options.users is not None or options.spawn_rate is not None:
         raise UsageError("-u and -r are refused: the scenario's 'calls' and 'arrival' say how many calls are placed and when")
-    return _show(_place(options, _calibration(options)), options)
+    return _show(_place(options, is_calibrated=True), options)
 
 
 def check(options: argparse.Namespace) -> int:
@@ -83,21 +86,40 @@ def explain(options: argparse.Namespace) -> int:
 def calibrate(options: argparse.Namespace) -> int:
     from harness.calibrate import from_runs
     from harness.clock import Clock
+    from harness.measure.calibration import REFERENCE, RESPONDER
+    from harness.stack import responder
 
     paths = [rundir.find(name) for name in options.runs]
+    is_responder = options.agent == responder.NAME
     if not paths:
-        options.scenario, options.target, options.seed, options.defect, options.agent = "smoke", None, None, None, None
-        paths = [_place(options, None).path for _ in range(options.times)]
+        options.target, options.seed, options.defect, options.agent = None, None, None, None
+        beside = ("calibration-light", "calibration-light", "calibration-delay", "calibration-jitter") if is_responder else ()
+        for name in (*(("calibration" if is_responder else "smoke",) * options.times), *beside):
+            options.scenario = name
+            paths.append(_place(options, is_calibrated=False).path)
     today = datetime.fromtimestamp(Clock.start().now() / 1e9, tz=UTC).date().isoformat()
     found, turns = from_runs(paths, made_at=today)
-    Path(options.out).write_text(json.dumps({"schema": codec.SCHEMA, **codec.to_json(found)}, indent=1) + "\n")
-    Path(options.out).with_suffix(".turns.json").write_text(turns)
+    out = Path(options.out) if options.out else RESPONDER if is_responder else REFERENCE
+    out.write_text(json.dumps({"schema": codec.SCHEMA, **codec.to_json(found)}, indent=1) + "\n")
+    out.with_suffix(".turns.json").write_text(turns)
     rows = [(part.name, f"{part.lo_s * 1e3:+.0f} to {part.hi_s * 1e3:+.0f} ms", part.because) for part in found.parts]
     rows.append(
         ("TTFW heard less reported", f"{found.lo_s * 1e3:+.0f} to {found.hi_s * 1e3:+.0f} ms", f"{found.turns} turns, {found.made_at}")
     )
-    _print(options, codec.to_json(found), f"{_columns(rows)}\nwritten to {options.out}")
+    rulers = [_figure_row(figure) for figure in found.figures]
+    text = "\n".join((_columns(rows), *((_columns([FIGURE_HEAD, *rulers]),) if rulers else ()), f"written to {_shown(out)}"))
+    _print(options, codec.to_json(found), text)
     return 0
+
+
+def _figure_row(figure: Any) -> tuple[str, ...]:
+    scale, unit = (1e3, " ms") if figure.unit == "s" else (1.0, "")
+    numbers = (f"{figure.bias * scale:+.2f}{unit}", f"{figure.spread * scale:.2f}{unit}", f"{figure.bound * scale:.2f}{unit}")
+    return (figure.name, *numbers, str(figure.count), figure.because)
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -204,7 +226,7 @@ def list_things(options: argparse.Namespace) -> int:
     return 0
 
 
-def _place(options: argparse.Namespace, calibration: Any) -> Any:
+def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
     from harness import target
     from harness.caller.prompts import load_prompts
     from harness.check import CLAIMS
@@ -212,13 +234,14 @@ def _place(options: argparse.Namespace, calibration: Any) -> Any:
     from harness.run import run as run_order
 
     prompts = {name: prompt.text for name, prompt in load_prompts().items()}
+    planned = scenario.load(
+        scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
+    )
     order = Order(
-        scenario=scenario.load(
-            scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
-        ),
+        scenario=planned,
         target=target.load(Path(options.target), os.environ) if options.target else None,
         defect=_defect(options),
-        calibration=calibration,
+        calibration=_calibration(options, planned) if is_calibrated else None,
         home=_home(),
         runs=rundir.RUNS,
         environ=os.environ,
@@ -317,13 +340,19 @@ def _defect(options: argparse.Namespace) -> Any:
     return breakage.load(options.defect)
 
 
-def _calibration(options: argparse.Namespace) -> Any:
-    from harness.measure.calibration import REFERENCE, load
+def _calibration(options: argparse.Namespace, planned: Any) -> Any:
+    """What was measured on the agent that answers, on the network of the scenario. None: nothing was, and it says nothing of another one."""
+    from harness.measure import impaired
+    from harness.measure.calibration import REFERENCE, RESPONDER, load
+    from harness.stack import responder
 
     if options.calibration:
-        return load(Path(options.calibration))
-    # Measured on the reference agent: it says nothing of another one.
-    return None if options.target else load(REFERENCE)
+        found = load(Path(options.calibration))
+    elif options.target:
+        return None
+    else:
+        found = load(RESPONDER if planned.agent_name == responder.NAME else REFERENCE)
+    return impaired.calibrated(found, planned.impairments)
 
 
 def _home() -> Path:
@@ -397,10 +426,9 @@ def _parser() -> argparse.ArgumentParser:
         verbs, "calibrate", calibrate, "bound by parts how far TTFW heard and TTFW reported may lie apart", "voxproof calibrate --times 4"
     )
     verb.add_argument("runs", metavar="RUN", nargs="*", help="recorded healthy runs of the embedded stack; without any, new ones are made")
-    verb.add_argument("--times", type=int, default=4, metavar="N", help="how many runs of smoke to make (default 4)")
-    verb.add_argument(
-        "--out", metavar="FILE", default="fixtures/calibration/reference-agent.json", help="where it is kept (default %(default)s)"
-    )
+    verb.add_argument("--times", type=int, default=5, metavar="N", help="how many runs to make (default 5)")
+    verb.add_argument("--agent", metavar="NAME", help="responder: calibrate with it, and show what our own ruler is worth here")
+    verb.add_argument("--out", metavar="FILE", help="where it is kept (default fixtures/calibration/, by the agent)")
 
     verb = _verb(verbs, "doctor", doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")

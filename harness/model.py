@@ -145,6 +145,8 @@ class TurnRecord:
     agent_speech_ended_at: UnixNs | None
     void: str | None = None
     """Why our own evidence (pacing, drops, clock) forbids using this turn's latency. None: it may be used."""
+    grade: Grade = Grade.FULL
+    """How it was measured."""
 
     @property
     def response_latency_s(self) -> float | None:
@@ -200,6 +202,18 @@ class Impaired:
 
 
 @value
+class Uplink:
+    """An impaired uplink: what the SFU's receiver reports said, and what was so at the packet that each of them names; oldest first."""
+
+    reported_jitter_s: tuple[float, ...]
+    true_jitter_s: tuple[float, ...]
+    """RFC 3550 A.8 over the instants at which packets left the impairment."""
+    reported_lost: tuple[int, ...]
+    """Cumulative."""
+    true_lost: tuple[int, ...]
+
+
+@value
 class CallRecord:
     """One call as it happened; derived from its plan and its events."""
 
@@ -217,6 +231,8 @@ class CallRecord:
     wire: tuple[WireStats, ...] = ()
     impaired: tuple[Impaired, ...] = ()
     """What its impairments really did, by direction and time."""
+    uplink: Uplink | None = None
+    """None: it was not impaired."""
     audio: str | None = None
     """Path of the recording below the run directory: caller left, agent right."""
     audio_started_at: UnixNs | None = None
@@ -515,6 +531,24 @@ class CalibrationPart:
 
 
 @value
+class CalibrationFigure:
+    """How far one of our own measurements lies from a truth that is known better: measured less true."""
+
+    name: str
+    unit: str
+    """``s`` or ``packets``."""
+    count: int
+    bias: float
+    """Mean."""
+    spread: float
+    """Standard deviation."""
+    bound: float
+    """95 % of the distances, without their signs, are at most this."""
+    because: str
+    """What was held against what."""
+
+
+@value
 class Calibration:
     """TTFW heard less TTFW reported by an honest agent, bounded by parts.
 
@@ -535,6 +569,8 @@ class Calibration:
     run_sd_s: float = 0.0
     """Standard deviation of a run's mean beyond what its turns explain: another load of the machine, another phase."""
     runs: int = 0
+    figures: tuple[CalibrationFigure, ...] = ()
+    """What our own ruler is worth on the machine where this was made."""
 
     @property
     def lo_s(self) -> float:

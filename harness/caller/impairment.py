@@ -6,14 +6,17 @@ for RTP and RTCP, so that neither another setting nor the random instants of rep
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections import deque
 from collections.abc import Sequence
 
 from harness.measure import rtp
+from harness.measure.rfc3550 import Receiver
 from harness.model import Impaired, Impairment, UnixNs, value
 
 UP, DOWN = "up", "down"
+RATE_HZ = 48_000
 WINDOW_NS = 5_000_000_000
 """What was done is told for so long at a time."""
 OVERHEAD_BYTES = 28
@@ -138,6 +141,11 @@ class Impairer:
         self._closed: deque[Impaired] = deque()
         self._open = _Tally(since)
         self._last_release = 0
+        self._sent: list[tuple[int, int, int, int]] = []
+        """Release, sequence number, RTP time, losses before it: packets on their way, soonest first."""
+        self._receiver = Receiver(RATE_HZ)
+        self._lost = 0
+        self._after: dict[int, tuple[float, int]] = {}
 
     def __call__(self, at: UnixNs, datagram: bytes) -> tuple[int, ...]:
         """The delays in ns of the copies of a datagram that came at ``at``."""
@@ -149,11 +157,31 @@ class Impairer:
             self._open.control += 1
             self._open.control_lost += not delays
             return delays
-        self._open.count(rtp.FIXED.unpack_from(datagram)[2], delays)
+        _, _, sequence, timestamp, _ = rtp.FIXED.unpack_from(datagram)
+        self._open.count(sequence, delays)
+        self._lost += not delays
         if delays:
             self._open.reordered += at + delays[0] < self._last_release
             self._last_release = max(self._last_release, at + delays[0])
+            heapq.heappush(self._sent, (at + delays[0], sequence, timestamp, self._lost))
+        self._arrive(at)
         return delays
+
+    def _arrive(self, now: int) -> None:
+        """What an observer right behind the network has measured by ``now``: nothing that comes later can arrive before."""
+        while self._sent and self._sent[0][0] <= now:
+            at, sequence, timestamp, lost = heapq.heappop(self._sent)
+            self._receiver.arrived(at, sequence, timestamp)
+            heard = self._receiver.reception()
+            if heard is not None:
+                self._after[sequence] = (heard.jitter / RATE_HZ, lost)
+
+    def truth_after(self, sequence: int) -> tuple[float, int] | None:
+        """Jitter in seconds (RFC 3550 A.8) and packets lost, for an observer behind the network whose highest packet is ``sequence``.
+
+        None: that packet was lost, or is still on its way. For calls shorter than 2**16 packets (21 minutes).
+        """
+        return self._after.get(sequence & 0xFFFF)
 
     def left(self, late_ns: int) -> None:
         """A datagram that was held back left so long after its time."""

@@ -16,6 +16,7 @@ from harness.caller.opus import LOOK_AHEAD_SAMPLES, RATE_HZ
 from harness.caller.outgoing import Outgoing, Spoken
 from harness.caller.port import Impair, Port
 from harness.clock import Clock
+from harness.measure.rtcp import Block
 from harness.measure.timeline import Piece, mixed, pieces
 from harness.measure.voice import Utterance
 from harness.model import Grade, UnixNs, WireStats
@@ -106,6 +107,10 @@ class Leg:
         if self._told is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody listens any more
                 self._call_soon(self._told, utterance)
+
+    def reports(self) -> tuple[Block, ...]:
+        """What the SFU's receiver reports said of our stream, oldest first."""
+        return tuple(self._publisher.peer_blocks)
 
     def wire_stats(self) -> tuple[WireStats, WireStats]:
         """Up and down, over the life of the leg until now."""

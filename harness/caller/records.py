@@ -19,6 +19,7 @@ refused-request request, reason                                 the server refus
 agent-left      identity, reason, remaining                     it left, or was lost
 left            -                                               our leave was sent
 impaired        every field of Impaired                         what an impairment did in five seconds, by direction
+uplink          every field of Uplink                           an impaired uplink, as the server's reports saw it
 wire            every field of WireStats                        one event for each RTP direction
 recorded        path, started_at                                the recording is on disk
 ended           outcome, error                                  nothing follows
@@ -33,7 +34,7 @@ from typing import Any
 
 from harness import codec
 from harness.measure.void import with_voids
-from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, Impaired, TurnRecord, UnixNs, WireStats
+from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, Impaired, TurnRecord, UnixNs, Uplink, WireStats
 
 
 def call_records(plans: Iterable[CallPlan], events: Iterable[CallEvent], health: Sequence[GeneratorHealth] = ()) -> tuple[CallRecord, ...]:
@@ -65,6 +66,7 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         turns=_turns(plan, events),
         wire=tuple(codec.from_json(WireStats, event.fields) for event in events if event.kind == "wire"),
         impaired=tuple(codec.from_json(Impaired, event.fields) for event in events if event.kind == "impaired"),
+        uplink=codec.from_json(Uplink, first["uplink"].fields) if "uplink" in first else None,
         audio=recorded.get("path"),
         audio_started_at=recorded.get("started_at"),
         error=ended["error"],
@@ -90,6 +92,7 @@ def _turn(plan: CallPlan, index: int, said: Mapping[tuple[str, int], Mapping[str
         first_word_at=said.get(("reply", index), {}).get("first_word_at"),
         agent_speech_ended_at=said.get(("reply-ended", index), {}).get("ended_at"),
         void=said.get(("doubt", index), {}).get("reason"),
+        grade=plan.grade,
     )
 
 

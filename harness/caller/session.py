@@ -13,14 +13,14 @@ from harness.caller import tokens
 from harness.caller.clip import Clip
 from harness.caller.dialogue import Dialogue, HangUp, Happening, MediaUp, Note, Said, Say, SpeechBegan, SpeechEnded, Stopped
 from harness.caller.engine import Engine
-from harness.caller.impairment import DOWN, UP, WINDOW_NS, Impairer
+from harness.caller.impairment import DOWN, RATE_HZ, UP, WINDOW_NS, Impairer
 from harness.caller.leg import Leg
 from harness.caller.line import Line, News
 from harness.caller.network import Network
 from harness.caller.signaling import Pong, Published, Refused
 from harness.clock import Clock
 from harness.measure.voice import Utterance
-from harness.model import CallEvent, CallOutcome, CallPlan, UnixNs, value
+from harness.model import CallEvent, CallOutcome, CallPlan, UnixNs, Uplink, value
 
 _SPOKEN_POLL_S = 0.02
 """How often a playing prompt is looked at. Its instants are exact whatever this is."""
@@ -161,6 +161,20 @@ class Session:
             await asyncio.sleep(WINDOW_NS / 1e9)
             self._record_impaired()
 
+    def _record_uplink(self, leg: Leg) -> None:
+        """What the server's reports said of an impaired uplink, beside what it really was at the packet that each report names."""
+        up = self._impairers.get(UP)
+        if up is None:
+            return
+        found = [(block, truth) for block in leg.reports() if (truth := up.truth_after(block.highest_sequence)) is not None]
+        uplink = Uplink(
+            reported_jitter_s=tuple(block.jitter / RATE_HZ for block, _ in found),
+            true_jitter_s=tuple(jitter_s for _, (jitter_s, _) in found),
+            reported_lost=tuple(block.lost for block, _ in found),
+            true_lost=tuple(lost for _, (_, lost) in found),
+        )
+        self._record("uplink", **codec.to_json(uplink))
+
     def _record_impaired(self, *, is_final: bool = False) -> None:
         for impairer in self._impairers.values():
             for window in impairer.windows(is_final=is_final):
@@ -202,6 +216,7 @@ class Session:
                 return
             await self._kit.engine.remove(self._leg)
             self._record_impaired(is_final=True)
+            self._record_uplink(self._leg)
             for stats in self._leg.wire_stats():
                 self._record("wire", **codec.to_json(stats))
         path = Path("audio") / f"call-{self._plan.index}.wav"

@@ -25,6 +25,8 @@ from harness.model import Calibration, CalibrationPart, UnixNs, value
 
 REFERENCE = Path(__file__).parents[2] / "fixtures/calibration/reference-agent.json"
 """Measured on the reference agent; it says nothing of another one."""
+RESPONDER = REFERENCE.with_name("responder.json")
+"""Measured on the calibrated responder, with what our own ruler is worth."""
 LEAST_TURNS, LEAST_RUNS = 30, 5
 """Extremes of fewer turns, and the scatter of fewer runs, say little."""
 AGREEMENT_S = 0.02

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness import profiles
 from harness.caller.impairment import Impairer, Path, gilbert
 from harness.measure import rtp
+from harness.measure.rfc3550 import Receiver
 from harness.model import Impairment, UnixNs
 
 FRAME_NS = 20_000_000
@@ -214,3 +215,21 @@ def test_every_profile_does_something_and_leaves_something(name: str) -> None:
         assert any(found)
         if any(stage.direction == direction for stage in profiles.known()[name]):
             assert any(delays != (0,) for delays in found)
+
+
+def test_an_observer_behind_the_network_is_told_what_it_must_have_seen() -> None:
+    """At each packet that arrived: the jitter of what left, not of what came, and the losses before it."""
+    impairer = Impairer([up(lose_every=10, jitter_s=0.03)], direction="up", seed=1, since=AT)
+    receiver = Receiver(48_000)
+    seen = {}
+    for number in range(200):
+        at = UnixNs(AT + number * FRAME_NS)
+        for delay in impairer(at, packet(number)):
+            receiver.arrived(at + delay, number, number * 960)
+            reception = receiver.reception()
+            assert reception is not None
+            seen[number] = (reception.jitter / 48_000, number // 10)
+
+    assert impairer.truth_after(9) is None
+    assert {number: impairer.truth_after(number) for number in seen if number < 190} == {n: told for n, told in seen.items() if n < 190}
+    assert seen[180][0] > 0.003

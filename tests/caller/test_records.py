@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from harness import codec
 from harness.caller.records import call_records
-from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, TurnRecord, UnixNs, WireStats
+from harness.model import (
+    CallEvent,
+    CallOutcome,
+    CallPlan,
+    CallRecord,
+    GeneratorHealth,
+    Grade,
+    Impaired,
+    TurnRecord,
+    UnixNs,
+    Uplink,
+    WireStats,
+)
 from tests.caller.plans import plan
 
 MS = 1_000_000
@@ -148,3 +161,23 @@ def test_lateness_of_another_process_voids_nothing() -> None:
     (only,) = call_records([plan()], WHOLE, [health("caller-2", (5500, 5531))])
 
     assert [turn.void for turn in only.turns] == [None, None]
+
+
+def test_an_impaired_call_carries_what_was_done_to_it() -> None:
+    """By window, and beside the server's reports."""
+    window = Impaired(
+        direction="up", since=UnixNs(0), until=UnixNs(5), packets=2, lost=1, lost_sequences=(7,), duplicated=0, reordered=0,
+        delay_min_s=0.01, delay_mean_s=0.01, delay_max_s=0.01,
+    )  # fmt: skip
+    uplink = Uplink(reported_jitter_s=(0.01,), true_jitter_s=(0.0101,), reported_lost=(1,), true_lost=(1,))
+    found = record(*WHOLE, event(20031, "impaired", **codec.to_json(window)), event(20032, "uplink", **codec.to_json(uplink)))
+
+    assert (found.impaired, found.uplink) == ((window,), uplink)
+
+
+def test_a_turn_says_how_it_was_measured() -> None:
+    """As the plan of its call has it."""
+    light = dataclasses.replace(plan(), grade=Grade.LIGHT)
+    (found,) = call_records([light], WHOLE)
+
+    assert {turn.grade for turn in found.turns} == {Grade.LIGHT}
