@@ -128,7 +128,7 @@ class Wiring:
             "time_scale": self.time_scale,
             "departure_timeout_s": livekit.DEPARTURE_TIMEOUT_S,
             "changes": [f"{each.setting}: {each.production} -> {each.here}" for each in self.configuration.changes],
-            "postgres": "throw-away data: fsync off, synchronous_commit off",
+            "postgres": "throw-away data: fsync off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
         }
 
