@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -26,10 +27,12 @@ from harness.caller import aiortc_adapter
 from harness.caller.clip import Clip, load
 from harness.caller.engine import Engine
 from harness.caller.leg import Leg
+from harness.caller.native.build import library
 from harness.caller.prompts import PROMPTS
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
 from harness.model import Grade, value
+from harness.stack.home import home_dir
 
 _SETTLE_S = 4.0
 """The first turn is over."""
@@ -44,15 +47,16 @@ def main() -> None:
     parser.add_argument("--callers", type=int, default=30, help="even: two to a room")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--peers", type=PeerMode, choices=tuple(PeerMode), default=PeerMode.SINGLE)
+    parser.add_argument("--engines", nargs="+", choices=("python", "compiled"), default=["python", "compiled"])
     parser.add_argument("--grades", type=Grade, nargs="+", choices=tuple(Grade), default=[Grade.LIGHT, Grade.FULL])
     parser.add_argument("--rounds", type=int, default=1, help="how often the rows are measured, interleaved")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as logs, lone_sfu(Path(logs)) as sfu:
-        for grade in list(arguments.grades) * arguments.rounds:
+        for grade, engine in list(itertools.product(arguments.grades, arguments.engines)) * arguments.rounds:
             # Each row in a process of its own: what another one left behind would be in its memory and its collections.
-            row = _in_process(cost, sfu, arguments.callers, arguments.seconds, arguments.peers, grade)
+            row = _in_process(cost, sfu, arguments.callers, arguments.seconds, arguments.peers, grade, engine)
             rows.append(row)
     result = {"conditions": _conditions(), "rows": rows}
     print(json.dumps(result, indent=2) if arguments.json else "\n\n".join(_table(row) for row in rows))
@@ -72,12 +76,12 @@ def _table(row: dict[str, Any]) -> str:
     return "\n".join(f"{key:28} {figure}" for key, figure in row.items())
 
 
-async def cost(sfu: Sfu, callers: int, seconds: float, mode: PeerMode, grade: Grade) -> dict[str, Any]:
+async def cost(sfu: Sfu, callers: int, seconds: float, mode: PeerMode, grade: Grade, kind: str) -> dict[str, Any]:
     """Figures of ``seconds`` in the middle of conversations: one speaks a prompt, a pause, the other one speaks, a pause."""
     aiortc_adapter.offer_loopback()
     await aiortc_adapter.self_test()
     clock = Clock.start()
-    engine = Engine(clock)
+    engine = Engine(clock, library(home_dir()) if kind == "compiled" else None)
     clips = [load(path) for path in sorted(PROMPTS.glob("*.wav"))]
     engine.start()
     try:

@@ -24,6 +24,7 @@ from harness import codec
 from harness.caller import aiortc_adapter
 from harness.caller.clip import clip
 from harness.caller.engine import Engine
+from harness.caller.native.build import Library, library
 from harness.caller.network import Network
 from harness.caller.prompts import PROMPTS, load_prompts
 from harness.caller.session import Kit, Session
@@ -52,7 +53,23 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="name of this process in events and health")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="directory of recorded prompts")
     parser.add_argument("--peers", type=PeerMode, choices=tuple(PeerMode), default=PeerMode.SINGLE, help="peer connections of a caller")
+    parser.add_argument(
+        "--engine", choices=("auto", "python", "compiled"), default="auto", help="media core; auto: compiled where it builds"
+    )
+    parser.add_argument("--home", type=Path, default=_home(), help="where the compiled core is kept")
     return parser.parse_args()
+
+
+def _home() -> Path:
+    return Path(os.environ.get("VOXPROOF_HOME") or Path.home() / ".cache" / "voxproof")
+
+
+def _core(arguments: argparse.Namespace) -> Library | None:
+    core = None if arguments.engine == "python" else library(arguments.home.absolute())
+    if core is None and arguments.engine == "compiled":
+        msg = "the compiled media core does not build here; the line above says why. Use --engine auto"
+        raise UsageError(msg)
+    return core
 
 
 def _network(mode: PeerMode) -> Network:
@@ -78,7 +95,7 @@ async def _serve(arguments: argparse.Namespace) -> int:
         prompt.name: clip(prompt.name, prompt.pcm, (prompt.first_speech_sample, prompt.last_speech_sample)) for prompt in prompts.values()
     }
     clock = Clock.start()
-    engine = Engine(clock)
+    engine = Engine(clock, _core(arguments))
     engine.start()
     try:
         with contextlib.ExitStack() as files:

@@ -71,6 +71,24 @@ class Protector:
         return int(self._length[0])
 
 
+def protect_functions() -> tuple[int, int]:
+    """Addresses of libsrtp's ``srtp_protect`` and ``srtp_protect_rtcp``, for compiled code: no second libsrtp is needed."""
+    with seam("pylibsrtp._binding"):
+        from pylibsrtp._binding import ffi, lib
+
+        names = ("srtp_protect", "srtp_protect_rtcp")
+        protect, protect_rtcp = (int(ffi.cast("uintptr_t", ffi.addressof(lib, name))) for name in names)
+        return protect, protect_rtcp
+
+
+def context_address(session: Session) -> int:
+    """Address of libsrtp's context of a session, which must outlive its use."""
+    with seam("pylibsrtp.Session._srtp"):
+        from pylibsrtp._binding import ffi
+
+        return int(ffi.cast("uintptr_t", session._srtp[0]))
+
+
 @value
 class Wire:
     """A connected transport taken over from aiortc: what a port needs to send and receive by itself."""

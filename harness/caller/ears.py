@@ -23,16 +23,16 @@ RECENT = 45
 """Packets that a light ear remembers, encrypted: 0.9 s. A beginning noticed by a probe may be ``_PROBE_NS`` old."""
 _PATIENCE = 3
 """Packets that wait for an earlier one before it is given up: 60 ms."""
-_LEAD = 8
+_LEAD = 6
 """Packets decoded before the first one whose size tells of sound: the decoder settles, and a soft beginning is not missed."""
-_TAIL_BEFORE, _TAIL_AFTER = 14, 8
+_TAIL_BEFORE, _TAIL_AFTER = 12, 4
 """Packets decoded around the last one whose size tells of sound, to find the end."""
 _QUIET_RUN = 10
 """Quiet packets in a row after which nothing more is decoded: 0.2 s; the sizes of the last half are what silence weighs here."""
 _PROBE_NS, _DOUBTFUL_PROBE_NS = 800_000_000, 200_000_000
 """How often a packet is decoded to see whether sizes tell the truth: in silence, and in doubtful speech."""
-_GAPLESS = 20
-"""Packets in a row heavier than silence, after which it is doubtful that they are speech: syllables have gaps."""
+_GAPLESS_NS = 400_000_000
+"""Without a packet as light as silence it is doubtful after this time that they are speech: syllables have gaps."""
 _CLEAR, _DISTINCT = 0.5, 0.8
 """Silence that weighs more than these shares of speech is not told from it surely, or not at all."""
 _REMEMBERED = 1 << 13
@@ -175,6 +175,8 @@ class LightEar:
         self._state = _State.DECODING
         self._loud_at = 0
         """Arrival of the last packet that weighs more than silence; in FOLLOWING of the last sound, if that is later."""
+        self._quiet_at = 0
+        """Arrival of the last packet that weighs no more than silence."""
         self._rested_at = 0
         """Arrival of the last packet of which it is known that it is silent."""
         self._considered = -1
@@ -188,20 +190,24 @@ class LightEar:
         """See Ear."""
         size = rtp.protected_payload_bytes(packet) - self._tag_bytes
         self._recent.append(_Packet(at, number, timestamp, packet, size))
-        if size > self.silence_bytes and at > self._loud_at:
+        if size <= self.silence_bytes:
+            self._quiet_at = max(self._quiet_at, at)
+        elif at > self._loud_at:
             self._loud_at = at
         if number - self._decrypted > _REMEMBERED:
             self._plain(self._recent[-1])
 
-    def wants(self, loud_at: int, now: int, is_attentive: bool) -> bool:
-        """Whether ``sounds`` has anything to do, if ``loud_at`` is the arrival of the last packet over ``silence_bytes``."""
+    def wants(self, loud_at: int, quiet_at: int, now: int, is_attentive: bool) -> bool:
+        """Whether ``sounds`` has anything to do: loud_at, quiet_at: last arrival of a packet over and up to ``silence_bytes``."""
         match self._state:
             case _State.DECODING:
                 return True
             case _State.RESTING:
-                return loud_at > self._rested_at or (is_attentive and now - self._probed_at > _PROBE_NS)
+                return loud_at > self._rested_at or (is_attentive and now - self._probed_at > _PROBE_NS and self._is_doubtful())
             case _State.FOLLOWING:
-                return now - max(loud_at, self._loud_at) > _FOLLOWED_NS or now - self._probed_at > _DOUBTFUL_PROBE_NS
+                is_gapless = now - max(quiet_at, self._quiet_at) > _GAPLESS_NS
+                is_probing = now - self._probed_at > _DOUBTFUL_PROBE_NS and (is_gapless or self._is_doubtful())
+                return is_probing or now - max(loud_at, self._loud_at) > _FOLLOWED_NS
 
     def sounds(self, now: UnixNs, is_final: bool = False, is_attentive: bool = True) -> Iterator[Utterance]:
         """See Ear."""
@@ -210,12 +216,16 @@ class LightEar:
         if self._state is _State.RESTING:
             if self._loud_at > self._rested_at:
                 self._attend(_LEAD)
-            elif is_attentive and self._is_probe_due(now, _PROBE_NS) and self._is_probe_loud():
+            elif is_attentive and self._is_doubtful() and self._is_probe_due(now, _PROBE_NS) and self._is_probe_loud(1):
                 self._attend(RECENT)
         elif self._state is _State.FOLLOWING:
             if now - self._loud_at > _FOLLOWED_NS or is_final:
                 yield from self._end(now, self._tail())
-            elif self._is_probe_due(now, _DOUBTFUL_PROBE_NS) and self._is_doubtful() and not self._is_probe_loud():
+            elif (
+                (self._is_doubtful() or now - self._quiet_at > _GAPLESS_NS)
+                and self._is_probe_due(now, _DOUBTFUL_PROBE_NS)
+                and not self._is_probe_loud(3)
+            ):
                 yield from self._end(now, sorted(self._recent, key=_number))
         if self._state is _State.DECODING:
             yield from self._begin(is_final)
@@ -227,15 +237,13 @@ class LightEar:
         return True
 
     def _is_doubtful(self) -> bool:
-        """Sizes may not show a pause: silence weighs nearly as much as speech, or there was none for a while."""
-        return self.silence_bytes > self._speech_bytes * _CLEAR or all(
-            packet.size > self.silence_bytes for packet in list(self._recent)[-_GAPLESS:]
-        )
+        """Sizes may not tell speech: silence weighs nearly as much, or nobody has spoken yet."""
+        return self.silence_bytes >= self._speech_bytes * _CLEAR
 
-    def _is_probe_loud(self) -> bool:
-        """Decodes the latest packet; if it is quiet, two more of the last 0.2 s, so that a gap between words is not taken for silence."""
-        probes = list(self._recent)[-1::-5][:3]
-        return any(self._voice.loud_block(sound.pcm) is not None for packet in probes for sound in self._decode([packet]))
+    def _is_probe_loud(self, probes: int) -> bool:
+        """Decodes the latest packet; if it is quiet, others 0.1 s apart, so that a gap between words is not taken for silence."""
+        chosen = list(self._recent)[-1::-5][:probes]
+        return any(self._voice.loud_block(sound.pcm) is not None for packet in chosen for sound in self._decode([packet]))
 
     def _attend(self, lead: int) -> None:
         """Something sounds: decoding starts ``lead`` packets before it."""
@@ -256,7 +264,7 @@ class LightEar:
         for sound in self._take(is_final):
             self._considered = sound.number
             event = self._voice.heard(sound.at, sound.pcm)
-            if self._voice.loud_block(sound.pcm) is not None:
+            if self._voice.is_loud:
                 self._speech_bytes += (sound.size - self._speech_bytes) / 8 if self._speech_bytes else sound.size
                 self._quiet.clear()
             else:
@@ -275,7 +283,8 @@ class LightEar:
 
     def _learn(self, silence_bytes: int) -> None:
         """Silence weighs this much, as far as it can be told from speech by weight."""
-        self.silence_bytes = max(self.silence_bytes, silence_bytes)
+        has_fallen = silence_bytes < self.silence_bytes / 2
+        self.silence_bytes = silence_bytes if has_fallen else max(self.silence_bytes, silence_bytes)
         if self._speech_bytes:
             self.silence_bytes = min(self.silence_bytes, round(self._speech_bytes * _DISTINCT))
 
@@ -286,21 +295,23 @@ class LightEar:
         self._loud_at = max((packet.at for packet in self._recent if packet.size > self.silence_bytes), default=0)
 
     def _tail(self) -> list[_Packet]:
-        """The packets around the last one that weighs more than silence."""
+        """The packets around the last one that weighs more than silence; all, if lighter ones are known to sound."""
         recent = sorted(self._recent, key=_number)
         last = max((n for n, packet in enumerate(recent) if packet.size > self.silence_bytes), default=None)
-        return recent if last is None else recent[max(0, last - _TAIL_BEFORE + 1) : last + _TAIL_AFTER + 1]
+        if last is None or recent[last].at < self._loud_at:
+            return recent
+        return recent[max(0, last - _TAIL_BEFORE + 1) : last + _TAIL_AFTER + 1]
 
     def _end(self, now: UnixNs, window: list[_Packet]) -> Iterator[Utterance]:
         """Decodes ``window``, in which the utterance may end. It goes on if there is sound after all."""
         self._voice.resume(window[0].at)
         self._quiet.clear()
         for sound in self._decode(window):
-            if self._voice.loud_block(sound.pcm) is None:
-                self._quiet.append(sound.size)
-            else:
-                self._quiet.clear()
             event = self._voice.heard(sound.at, sound.pcm)
+            if self._voice.is_loud:
+                self._quiet.clear()
+            else:
+                self._quiet.append(sound.size)
             if event:
                 yield event
         ended = self._voice.passed(now)

@@ -1,15 +1,19 @@
-"""The media engine of one caller process: one thread that keeps time, one that listens, and what both say of themselves."""
+"""The media engine of one caller process: a thread that keeps time, one that listens, and what both say of themselves."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import operator
 import sys
 import time
 
+from harness.caller.compiled import CompiledThread
 from harness.caller.kernel import raise_priority, restore_priority
 from harness.caller.leg import Leg
 from harness.caller.listening import ListeningThread
+from harness.caller.native.build import Library
 from harness.caller.pacing import MediaThread
 from harness.clock import Clock
 from harness.errors import HarnessError
@@ -22,33 +26,45 @@ SWITCH_INTERVAL_S = 0.0005
 class Engine:
     """One per process. ``start`` before the first leg, ``stop`` at the end; legs come and go between."""
 
-    def __init__(self, clock: Clock) -> None:
-        """Raises EnvironmentFault where the kernel lacks recvmmsg or receive timestamps."""
-        self._media = MediaThread(clock)
+    def __init__(self, clock: Clock, library: Library | None = None) -> None:
+        """library: the compiled core. None: the Python one, which carries impaired legs in any case.
+
+        Raises EnvironmentFault where the kernel lacks recvmmsg or receive timestamps.
+        """
+        self._python = MediaThread(clock)
+        self._compiled = None if library is None else CompiledThread(clock, library)
+        self._cores: tuple[MediaThread | CompiledThread, ...] = (
+            (self._python,) if self._compiled is None else (self._compiled, self._python)
+        )
+        self._is_python_started = False
         self._listening = ListeningThread(clock)
-        self._legs: list[Leg] = []
+        self._legs: dict[Leg, MediaThread | CompiledThread] = {}
         self._callers = 0
         self._is_started = False
         self._priority = "normal"
         self._switch_interval_s = sys.getswitchinterval()
 
     def start(self) -> None:
-        """Starts both threads. Call it in the asyncio thread: its priority rises with theirs."""
+        """Starts the threads. Call it in the asyncio thread: its priority rises with theirs."""
         # A collection of everything that was imported holds the interpreter for 50 ms and more.
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._priority = raise_priority()
-        self._media.start()
+        if self._compiled is None:
+            self._start_python()
+        else:
+            self._compiled.start()
         self._listening.start()
         self._is_started = True
 
     def stop(self) -> None:
-        """Drops every leg, joins both threads. May be called twice."""
+        """Drops every leg, joins the threads. May be called twice."""
         if not self._is_started:
             return
         self._is_started = False
-        self._media.stop()
+        for core in self._cores:
+            core.stop()
         self._listening.stop()
         for leg in self._legs:
             _close(leg)
@@ -58,26 +74,30 @@ class Engine:
         gc.unfreeze()
 
     def add(self, leg: Leg) -> None:
-        """The leg sends and hears from the next tick on. Its PeerConnection must be connected.
+        """The leg sends and hears from the next tick on. Its PeerConnection must be connected, its impairments set.
 
         Raises HarnessError if one of the threads has died.
         """
-        failure = self._media.failure or self._listening.failure
+        failure = self._failure
         if failure is not None:
             msg = f"the media engine died of {failure!r}; its traceback is in the log of this caller process"
             raise HarnessError(msg) from failure
-        self._legs.append(leg)
+        is_impaired = any(port.up is not None or port.down is not None for port in leg.ports)
+        core = self._python if self._compiled is None or is_impaired else self._compiled
+        if core is self._python and not self._is_python_started:
+            self._start_python()
+        self._legs[leg] = core
         self._callers += 1
-        self._listening.add(leg)
         for port in leg.ports:
-            self._media.add(port)
+            core.add(port)
+        self._listening.add(leg)
 
     async def remove(self, leg: Leg) -> None:
         """Returns when no thread touches the leg any more and everything it received is decoded; close its PeerConnection afterwards."""
         if leg not in self._legs:
             return
-        self._legs.remove(leg)
-        for done in [self._media.remove(port) for port in leg.ports]:
+        core = self._legs.pop(leg)
+        for done in [core.remove(port) for port in leg.ports]:
             await asyncio.to_thread(done.wait)
         loop = asyncio.get_running_loop()
         decoded = loop.create_future()
@@ -90,9 +110,9 @@ class Engine:
 
         A late tick, datagrams that the kernel dropped, a clock step.
         """
-        if self._media.failure is not None or self._listening.failure is not None:
+        if self._failure is not None:
             return "our media engine died"
-        late_ns = max((done - due for due, done in list(self._media.late) if due < until and done > since), default=None)
+        late_ns = max((done - due for due, done in self._late() if due < until and done > since), default=None)
         if late_ns is not None:
             return f"our media thread was {late_ns / 1e6:.1f} ms late"
         for before, after, dropped in list(self._listening.drops):
@@ -103,9 +123,20 @@ class Engine:
                 return f"the wall clock stepped by {step_ns / 1e6:.1f} ms"
         return None
 
+    @property
+    def _failure(self) -> BaseException | None:
+        return self._python.failure or self._listening.failure
+
+    def _late(self) -> list[tuple[UnixNs, UnixNs]]:
+        return sorted(interval for core in self._cores for interval in list(core.late))
+
+    def _start_python(self) -> None:
+        self._python.start()
+        self._is_python_started = True
+
     def health(self, process: str) -> GeneratorHealth:
         """What the engine says of its own punctuality since its start."""
-        lateness = self._media.lateness
+        lateness = functools.reduce(operator.add, (core.lateness for core in self._cores))
         return GeneratorHealth(
             process=process,
             callers=self._callers,
@@ -113,9 +144,9 @@ class Engine:
             pacing_p50_ms=lateness.quantile_ms(0.5),
             pacing_p99_ms=lateness.quantile_ms(0.99),
             pacing_max_ms=lateness.max_ns / 1e6,
-            late=tuple(self._media.late),
+            late=tuple(self._late()),
             priority=self._priority,
-            engine="python",
+            engine="python" if self._compiled is None else "compiled",
             cpu_s=time.process_time(),
             receive_drops=sum(dropped for _, _, dropped in list(self._listening.drops)),
             clock_steps=len(self._listening.steps),

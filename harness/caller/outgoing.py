@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import deque
+from typing import Protocol
 
 from harness.caller.clip import Clip
 from harness.caller.opus import FRAME_SAMPLES, RATE_HZ, SILENCE
@@ -26,6 +28,20 @@ class Spoken:
     """False: hushed before its last voiced sample."""
 
 
+class Core(Protocol):
+    """A compiled core that speaks in an Outgoing's stead."""
+
+    @property
+    def is_speaking(self) -> bool:
+        """A clip that it took has not left."""
+
+    def push(self) -> None:
+        """Clips wait."""
+
+    def hush(self) -> None:
+        """Breaks off what it took."""
+
+
 class Outgoing:
     """50 packets a second, whether something is said or not. ``play`` and ``hush`` may be called from any thread."""
 
@@ -41,6 +57,7 @@ class Outgoing:
         self._timestamp = random.randrange(1 << 31)
         self._last = (0, self._timestamp)
         self._waiting: deque[Clip] = deque()
+        self._core: Core | None = None
         self._clip: Clip | None = None
         self._next = 0
         self._is_hushed = False
@@ -53,14 +70,34 @@ class Outgoing:
 
     def play(self, clip: Clip) -> None:
         self._waiting.append(clip)
+        if self._core is not None:
+            self._core.push()
 
     def hush(self) -> None:
         self._waiting.clear()
-        self._is_hushed = True
+        if self._core is not None:
+            self._core.hush()
+        else:
+            self._is_hushed = True
 
     @property
     def is_speaking(self) -> bool:
-        return self._clip is not None or bool(self._waiting)
+        return self._clip is not None or bool(self._waiting) or (self._core is not None and self._core.is_speaking)
+
+    def speak_through(self, core: Core) -> None:
+        """From now on ``core`` makes and sends the packets, and tells ``said`` and ``broke_off``."""
+        self._core = core
+        core.push()
+
+    def beginning(self) -> tuple[int, int, int]:
+        """Payload type, sequence number and RTP time of the first packet."""
+        return self._payload_type, self._sequence, self._timestamp
+
+    def next_clip(self) -> Clip | None:
+        """Takes the clip that has waited longest."""
+        with contextlib.suppress(IndexError):
+            return self._waiting.popleft()
+        return None
 
     def spoken(self) -> tuple[Spoken, ...]:
         return tuple(self._spoken)
@@ -82,7 +119,9 @@ class Outgoing:
     def _frame(self) -> bytes:
         if self._is_hushed:
             self._is_hushed = False
-            self._break_off()
+            if self._clip is not None:
+                self.broke_off(self._clip)
+                self._clip = None
         if self._clip is None:
             if not self._waiting:
                 return SILENCE
@@ -98,10 +137,14 @@ class Outgoing:
         self.packets += 1
         self.octets += payload_bytes
         if self._clip is not None:
-            self._said(self._clip, self._clock.at_monotonic(sent_ns))
+            self.said(self._clip, self._next, self._clock.at_monotonic(sent_ns))
+            self._next += 1
+            if self._next == len(self._clip.frames):
+                self._clip = None
 
-    def _said(self, clip: Clip, at: UnixNs) -> None:
-        first, last = self._next * FRAME_SAMPLES, (self._next + 1) * FRAME_SAMPLES
+    def said(self, clip: Clip, index: int, at: UnixNs) -> None:
+        """Frame ``index`` of ``clip`` left."""
+        first, last = index * FRAME_SAMPLES, (index + 1) * FRAME_SAMPLES
         self._said_at = at
         if self._keeps_sound:
             self._pieces.append(Piece(at=at, pcm=clip.pcm[first:last]))
@@ -111,15 +154,13 @@ class Outgoing:
             ended_at = _instant(at, clip.last_voiced_sample - first)
             self._spoken.append(Spoken(clip=clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=True))
             self._started_at = None
-        self._next += 1
-        if self._next == len(clip.frames):
-            self._clip = None
 
-    def _break_off(self) -> None:
-        if self._clip is not None and self._started_at is not None and self._said_at is not None:
+    def broke_off(self, clip: Clip) -> None:
+        """What has not left of ``clip`` never will."""
+        if self._started_at is not None and self._said_at is not None:
             ended_at = _instant(self._said_at, FRAME_SAMPLES - 1)
-            self._spoken.append(Spoken(clip=self._clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=False))
-        self._clip = self._started_at = None
+            self._spoken.append(Spoken(clip=clip.name, started_at=self._started_at, ended_at=ended_at, is_whole=False))
+        self._started_at = None
 
     def skip(self, frames: int) -> None:
         """The thread fell behind: so many packets are never sent, and RTP time goes on without them."""

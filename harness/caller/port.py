@@ -9,7 +9,8 @@ import random
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from pylibsrtp import Error as SrtpError
 
@@ -20,12 +21,39 @@ from harness.caller.kernel import Batch, stamp_arrivals
 from harness.caller.outgoing import Outgoing
 from harness.clock import Clock
 from harness.measure import rtcp, rtp
+from harness.measure.rfc3550 import Reception
+from harness.measure.voice import Utterance
 from harness.model import Grade, UnixNs
 
 Impair = Callable[[UnixNs, bytes], tuple[int, ...]]
 """What becomes of one RTP or RTCP datagram, still or again encrypted: the delays in ns of its copies. (0,): untouched; (): lost."""
 
 REPORT_NS = 1_000_000_000
+
+
+class Stream(Protocol):
+    """A received stream: Incoming, or its likeness in a compiled core."""
+
+    @property
+    def ear(self) -> FullEar | LightEar:
+        """What hears it."""
+
+    @property
+    def reception(self) -> Reception | None:
+        """What its headers told until now."""
+
+    def sounds(self, now: UnixNs, is_final: bool = False, is_attentive: bool = True) -> Iterable[Utterance]:
+        """Each utterance that began or ended; see Ear."""
+
+    def reported(self, report: rtcp.SenderReport, at: UnixNs) -> None:
+        """The sender's own report arrived."""
+
+
+class Native(Protocol):
+    """A port's share of a compiled core."""
+
+    def collect(self, given: Port) -> None:
+        """Takes what came."""
 
 
 class Port:
@@ -40,12 +68,14 @@ class Port:
         self.down: Impair | None = None
         self.left: Callable[[int], None] | None = None
         """Told how many ns after its time a datagram that was held back has left."""
-        self.incoming: dict[int, Incoming] = {}
+        self.incoming: dict[int, Stream] = {}
+        self._own: dict[int, Incoming] = {}
         self.round_trips_s: list[float] = []
         self.peer_blocks: list[rtcp.Block] = []
         """What the SFU's receiver reports say of our stream, oldest first."""
         self.next_report_ns = time.monotonic_ns() + random.randrange(REPORT_NS)
-        self._wire = wire
+        self.wire = wire
+        self._native: Native | None = None
         self._grade = grade
         self._clock = clock
         self._fd = wire.socket.fileno()
@@ -54,7 +84,7 @@ class Port:
         self._held_up: list[tuple[int, int, bytes]] = []
         self._held_down: list[tuple[int, int, bytes]] = []
         self._held_count = 0
-        self._ssrc = random.randrange(1 << 32) if outgoing is None else outgoing.ssrc
+        self.ssrc = random.randrange(1 << 32) if outgoing is None else outgoing.ssrc
         stamp_arrivals(wire.socket)
 
     def speak(self, due_ns: int) -> None:
@@ -79,15 +109,15 @@ class Port:
         """Sends what is due of RTCP: a sender report, and in the same datagram a separate receiver report."""
         self.next_report_ns = now_ns + REPORT_NS
         now = self._clock.at_monotonic(now_ns)
-        found = [incoming.block(now) for incoming in list(self.incoming.values())]
+        found = [incoming.block(now) for incoming in list(self._own.values())]
         blocks = tuple(block for block in found if block is not None)[: rtcp.MAX_BLOCKS]
         reports: list[rtcp.Report] = []
         if self.outgoing is not None and self.outgoing.packets:
             reports.append(self.outgoing.report(now_ns))
         if blocks:
-            reports.append(rtcp.ReceiverReport(ssrc=self._ssrc, blocks=blocks))
+            reports.append(rtcp.ReceiverReport(ssrc=self.ssrc, blocks=blocks))
         if reports:
-            self._send(self._wire.outbound.protect_rtcp(rtcp.pack(*reports)), now_ns)
+            self._send(self.wire.outbound.protect_rtcp(rtcp.pack(*reports)), now_ns)
 
     def _send(self, datagram: bytes | memoryview, now_ns: int) -> None:
         if self.up is None:
@@ -115,7 +145,7 @@ class Port:
 
     def _put(self, datagram: bytes | memoryview) -> None:
         try:
-            self._wire.socket.send(datagram)
+            self.wire.socket.send(datagram)
         except OSError:
             self.send_errors += 1
 
@@ -125,7 +155,7 @@ class Port:
             at = self._clock.at_wall(wall_ns, offset_ns)
             if not 128 <= datagram[0] <= 191:
                 with contextlib.suppress(RuntimeError):  # the loop has closed: nobody wants STUN any more
-                    self._wire.hand_back(datagram)
+                    self.wire.hand_back(datagram)
             elif self.down is None:
                 self._inbox.append((at, datagram))
             else:
@@ -144,14 +174,16 @@ class Port:
 
     def digest(self) -> None:
         """Sorts what ``drain`` took: RTP to its stream, RTCP to what it reports."""
-        inbox, unpack, streams = self._inbox, rtp.FIXED.unpack_from, self.incoming
+        if self._native is not None:
+            self._native.collect(self)
+        inbox, unpack, streams = self._inbox, rtp.FIXED.unpack_from, self._own
         touched: set[Incoming] = set()
         while inbox:
             at, datagram = inbox.popleft()
             try:
                 _, second, sequence, timestamp, ssrc = unpack(datagram)
                 if 192 <= second <= 223:
-                    self._reported(at, self._wire.inbound.unprotect_rtcp(datagram))
+                    self._reported(at, self.wire.inbound.unprotect_rtcp(datagram))
                 else:
                     stream = streams.get(ssrc) or self._stream(ssrc)
                     stream.arrived(at, sequence, timestamp, datagram)
@@ -162,16 +194,18 @@ class Port:
             stream.publish()
 
     def _stream(self, ssrc: int) -> Incoming:
-        found = self.incoming.get(ssrc)
+        found = self._own.get(ssrc)
         if found is None:
-            is_full = self._grade is Grade.FULL
-            ear = FullEar(self._unprotected) if is_full else LightEar(self._unprotected, self._wire.tag_bytes)
-            found = self.incoming[ssrc] = Incoming(ssrc, ear)
+            found = self._own[ssrc] = self.incoming[ssrc] = Incoming(ssrc, self.ear())
         return found
+
+    def ear(self) -> FullEar | LightEar:
+        """For a new stream."""
+        return FullEar(self._unprotected) if self._grade is Grade.FULL else LightEar(self._unprotected, self.wire.tag_bytes)
 
     def _unprotected(self, packet: bytes) -> bytes | None:
         try:
-            return self._wire.inbound.unprotect(packet)
+            return self.wire.inbound.unprotect(packet)
         except SrtpError:
             self.unreadable += 1
             return None
@@ -190,5 +224,20 @@ class Port:
         if round_trip_s is not None:
             self.round_trips_s.append(round_trip_s)
 
+    def hand_over(self, native: Native) -> None:
+        """From now on a compiled core speaks, drains and reports."""
+        self._native = native
+
+    def take(self, at: UnixNs, datagram: bytes) -> None:
+        """What is no RTP: RTCP to what it reports, everything else back to aiortc."""
+        if rtp.kind(datagram) is not rtp.Kind.RTCP:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody wants STUN any more
+                self.wire.hand_back(datagram)
+            return
+        try:
+            self._reported(at, self.wire.inbound.unprotect_rtcp(datagram))
+        except (SrtpError, struct.error, ValueError):
+            self.unreadable += 1
+
     def close(self) -> None:
-        self._wire.socket.close()
+        self.wire.socket.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 
 _FINE_NS, _FINE = 10_000, 2_000
 """10 us steps below 20 ms: well under the 1 ms that is judged."""
@@ -13,9 +14,13 @@ _COARSE_NS, _COARSE = 1_000_000, 2_000
 class Lateness:
     """Counts of ticks by lateness. One writer; readers may be anywhere."""
 
-    def __init__(self) -> None:
-        self._counts = array("Q", bytes(8 * (_FINE + _COARSE + 1)))
-        self.max_ns = 0
+    def __init__(self, counts: Iterable[int] = (0,) * (_FINE + _COARSE + 1), max_ns: int = 0) -> None:
+        """counts, max_ns: what was counted before."""
+        self._counts = array("Q", counts)
+        self.max_ns = max_ns
+
+    def __add__(self, other: Lateness) -> Lateness:
+        return Lateness(map(sum, zip(self._counts, other._counts, strict=True)), max(self.max_ns, other.max_ns))
 
     def add(self, late_ns: int) -> None:
         """One tick. An early one counts as on time."""

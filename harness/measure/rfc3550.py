@@ -8,7 +8,7 @@ from harness.model import value
 
 _RESTART_AFTER = 3000
 """A jump further than this is a restarted stream, not loss (A.1, MAX_DROPOUT); it counts once a second packet confirms it."""
-_FIRST_CYCLE = 0x10000
+FIRST_CYCLE = 0x10000
 """Room below the first packet for one reordered before it. Reports count from 0: LiveKit drops them as "runaway" otherwise."""
 _WINDOW = 1024
 """Packets that far behind the highest are late or restarted, and cannot be told from duplicates (A.1: MAX_MISORDER is 100)."""
@@ -83,7 +83,7 @@ class Receiver:
     def _extended(self, sequence: int) -> int | None:
         """Sequence number with cycles (A.1)."""
         if self._base is None:
-            self._start(_FIRST_CYCLE + sequence)
+            self._start(FIRST_CYCLE + sequence)
             return self._highest
         step = signed_difference(sequence, self._highest & 0xFFFF, 16)
         if -_WINDOW < step < _RESTART_AFTER:
@@ -120,7 +120,7 @@ class Receiver:
         return Reception(
             received=self._received,
             expected=self._expected_before + self._highest - self._base + 1,
-            highest_sequence=self._highest - _FIRST_CYCLE,
+            highest_sequence=self._highest - FIRST_CYCLE,
             duplicates=self._duplicates,
             reordered=self._reordered,
             jitter=self._jitter,

@@ -44,6 +44,8 @@ class Voice:
         self._loud = power(LOUD_DBFS)
         self._silence = np.zeros(frame_samples, np.int16)
         self._frames: deque[tuple[int, NDArray[np.int16]]] = deque(maxlen=_MEMORY_FRAMES)
+        self.is_loud = False
+        """Whether the last frame may be speech."""
         self._forget(0)
         self._started_at: UnixNs | None = None
         self._loud_until_ns = 0
@@ -58,6 +60,7 @@ class Voice:
             self._forget(at)
         self._frames.append((at, pcm))
         loud = self.loud_block(pcm)
+        self.is_loud = loud is not None
         if loud is None:
             return ended
         if self._started_at is not None:
@@ -96,7 +99,7 @@ class Voice:
 
     def resume(self, at: UnixNs) -> None:
         """What came since the last frame was not given in; the utterance under way lasted until ``at``."""
-        self._loud_until_ns = at
+        self._loud_until_ns = max(at, self._started_at or 0)
         self._forget(at)
 
     def _forget(self, at: int) -> None:

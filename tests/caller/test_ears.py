@@ -119,14 +119,14 @@ AGENTS = {
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_light_hears_what_full_hears(name: str) -> None:
-    """Every utterance; its beginning within 3 ms (0 but for noise), its end within 3 frames. TTFW needs the beginning only."""
+    """Every utterance; its beginning within 3 ms (0 but for noise), its end within 5 frames. TTFW needs the beginning only."""
     arrivals = packets(AGENTS[name])
     full, light = listen(FullEar(plain), arrivals), listen(LightEar(plain, len(TAG)), arrivals)
     pairs = list(zip(full.ended, light.ended, strict=True))
 
     assert len(full.began) == len(light.began) == len(pairs) == 6
     assert max(abs(b.started_at - a.started_at) for a, b in pairs) <= 3_000_000
-    assert max(abs((b.ended_at or 0) - (a.ended_at or 0)) for a, b in pairs) <= 60_000_000
+    assert max(abs((b.ended_at or 0) - (a.ended_at or 0)) for a, b in pairs) <= 100_000_000
 
 
 @pytest.mark.parametrize("name", ["as ours encodes", "silence weighs three bytes", "narrow", "no packets in silence", "jitter", "loss"])

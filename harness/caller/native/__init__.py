@@ -1,0 +1,1 @@
+"""The media core in C, and how it is built where a compiler is."""
