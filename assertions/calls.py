@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,6 @@ from harness.model import CallOutcome, CallRecord, Row, Source, UnixNs
 TABLE = "calls"
 MARK = "/calls?"
 """What the requests for this table hold."""
-GAUGE = "livekit_participant_total"
 DEAD_S = 60.0
 """A job that died without a word is noticed by its silence (``end_dead_calls``) this long after its last heartbeat."""
 
@@ -62,7 +62,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             would_catch=_would_catch_duration,
         ),
     )
-    yield Tree(root="placed", truth=_placed(facts), steps=steps, reads=frozenset({TABLE, GAUGE}))
+    yield Tree(root="placed", truth=_placed(facts), steps=steps, reads=frozenset({TABLE}))
 
 
 def _placed(facts: Facts) -> Reading:
@@ -163,29 +163,20 @@ def _admitted_duration(given: Reading, facts: Facts, reader: Reader) -> Reading:
     may_lack = frozenset(("duration", key[1]) for key in given.may_lack | is_open)
     because = (
         "the agent's call begins between our dial and the agent's joining",
-        "it ends between our leave and the poll that shows the media server without us",
+        "it ends between our leave and our next look at the media server",
         "whole seconds, rounded either way",
     )
     return Reading(parts=parts, may_lack=may_lack, may_add=frozenset({"duration"}), because=because)
 
 
 def notice_s(left_at: UnixNs, facts: Facts, reader: Reader) -> float:
-    """Longest time between a leave and the media server's acting on it, as its gauge of participants shows.
+    """Longest time between a leave and its being known: until our next look at the media server, which passes a leave on at once.
 
-    The first poll at which no more participants are left than callers in a call, and one agent a call, whether over or not. If the
-    gauge does not show it, the stack's own patience with a vanished participant is all that bounds it.
+    Without that look, the stack's own patience with a participant that vanished is all that bounds it.
     """
-    gauge = reader.series(Source.SFU_EXPORTER, GAUGE)
-    base = sum(timeline.at(facts.since) or 0.0 for timeline in gauge)
-    calls = [record for record in facts.records if record.joined_at is not None]
-    for poll in reader.polls.get(Source.SFU_EXPORTER, ()):
-        if poll.at <= left_at or not poll.count:
-            continue
-        there = sum(timeline.at(poll.at) or 0.0 for timeline in gauge)
-        inside = sum(record.left_at is None or record.left_at > poll.at for record in calls)
-        if there <= base + inside + len(calls):
-            return (poll.at - left_at) / 1e9
-    return facts.setting("departure_timeout_s", 20.0)
+    polls = reader.polls.get(Source.SFU_EXPORTER, ())
+    index = bisect.bisect_right(polls, left_at, key=lambda poll: poll.at)
+    return (polls[index].at - left_at) / 1e9 if index < len(polls) else facts.setting("departure_timeout_s", 20.0)
 
 
 def _show_status(reading: Reading) -> str:

@@ -28,10 +28,10 @@ def exported(reader: Reader, names: Names, facts: Facts) -> Seen:
     if gap := unread(reader, Source.AGENT_EXPORTER):
         return gap
     parts = _final(reader, names, Source.AGENT_EXPORTER, facts.since)
-    interval_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
+    around = _polls_around(reader, names, facts)
     for key, tracks in _tracks(reader, names, Source.AGENT_EXPORTER, facts.since).items():
-        for at in scrapes(reader, names, facts.since):
-            found = [track.between(at, at + interval_ns, reader) for track in tracks]
+        for at, before, after in around:
+            found = [track.between(before, after) for track in tracks]
             known = [each for each in found if each is not None]
             if len(known) == len(found):
                 parts[SCRAPE, str(at), *key] = Range(lo=sum(each.lo for each in known), hi=sum(each.hi for each in known))
@@ -90,6 +90,22 @@ def scrapes(reader: Reader, names: Names, since: UnixNs) -> tuple[UnixNs, ...]:
     return tuple(at for at, _ in first.samples if at > since)
 
 
+def _polls_around(reader: Reader, names: Names, facts: Facts) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
+    """Each scrape, the last poll that had ended before it, and the first that began after it.
+
+    After our last poll, which is made when all calls are over, nothing is counted any more.
+    """
+    interval_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
+    polls = [poll for poll in reader.polls.get(Source.AGENT_EXPORTER, ()) if poll.count]
+    found = []
+    for at in scrapes(reader, names, facts.since):
+        earlier = bisect.bisect_right(polls, at, key=lambda poll: UnixNs(poll.at + round(poll.took_s * 1e9)))
+        later = bisect.bisect_left(polls, at + interval_ns, key=lambda poll: poll.at)
+        if earlier:
+            found.append((at, polls[earlier - 1].at, polls[min(later, len(polls) - 1)].at))
+    return found
+
+
 class _Track:
     """Growth of one counter after ``since``."""
 
@@ -109,19 +125,10 @@ class _Track:
         self._is_old = base is not None
         self._instants = [at for at, _ in self.points]
 
-    def between(self, start: UnixNs | int, end: int, reader: Reader) -> Range | None:
-        """Growth that a reading made between two instants may show. None: the series is too young, or it restarted.
-
-        After our last poll, which is made when all calls are over, nothing is counted any more.
-        """
-        polls = [poll for poll in reader.polls.get(Source.AGENT_EXPORTER, ()) if poll.count]
-        earlier = bisect.bisect_right(polls, start, key=lambda poll: poll.at + poll.took_s * 1e9)
-        later = bisect.bisect_left(polls, end, key=lambda poll: poll.at)
-        if self.is_reset or not earlier:
-            return None
-        low = self._at(polls[earlier - 1].at)
-        high = self._at(polls[min(later, len(polls) - 1)].at)
-        return None if low is None or high is None else Range(lo=low, hi=high)
+    def between(self, before: UnixNs, after: UnixNs) -> Range | None:
+        """Growth that a reading made between two polls may show. None: the series is too young, or it restarted."""
+        low, high = self._at(before), self._at(after)
+        return None if self.is_reset or low is None or high is None else Range(lo=low, hi=high)
 
     def _at(self, instant: UnixNs) -> float | None:
         index = bisect.bisect_right(self._instants, instant)
