@@ -341,7 +341,7 @@ def _defect(options: argparse.Namespace) -> Any:
 
 
 def _calibration(options: argparse.Namespace, planned: Any) -> Any:
-    """What was measured on the agent that answers, on the network of the scenario. None: nothing was, and it says nothing of another one."""
+    """What was measured on the agent that answers, for the scenario's network and grade. None: nothing was, and it says nothing of another one."""
     from harness.measure import impaired
     from harness.measure.calibration import REFERENCE, RESPONDER, load
     from harness.stack import responder
@@ -352,7 +352,7 @@ def _calibration(options: argparse.Namespace, planned: Any) -> Any:
         return None
     else:
         found = load(RESPONDER if planned.agent_name == responder.NAME else REFERENCE)
-    return impaired.calibrated(found, planned.impairments)
+    return impaired.graded(impaired.calibrated(found, planned.impairments), planned.grade)
 
 
 def _home() -> Path:

@@ -20,7 +20,7 @@ from harness.model import (
     Verdict,
     WireStats,
 )
-from reports import ledger
+from reports import ledger, network
 from reports.distribution import distribution
 from reports.headline import agent_shown, duration, monitoring_shown, size, slo_words
 from reports.timeline import drawing
@@ -229,7 +229,7 @@ def _calls(
                 "drawing": drawing(evidence, record, here),
                 "audio": None if opus is None else "data:audio/ogg;base64," + base64.b64encode(opus).decode("ascii"),
                 "recording": record.audio,
-                "wire": [_wire(one) for one in record.wire],
+                "wire": [*network.of_call(record), *(_wire(one) for one in record.wire)],
             }
         )
     return shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
-from reports import ledger
+from reports import ledger, network
 from reports.headline import agent_line, headline, slo_words
 from reports.words import milliseconds, offset, word
 
@@ -53,6 +53,8 @@ def _head(evidence: Evidence, width: int) -> list[str]:
     if (scrape := info.settings.get("scrape_interval_s")) is not None:
         setting += f", {scrape:g} s scrape"
     lines = [*_items("", headline(evidence).split(" · "), width), *_items("stack  ", [*stack, setting], width)]
+    if how := network.measured(evidence):
+        lines += _items("calls  ", [*how], width)
     if info.interrupted is not None:
         lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
     for sentence in (info.note or "").splitlines():

@@ -1,4 +1,7 @@
-"""How far an impaired network moves what callers hear against what an agent reports: bounds from what was ordered, before anything is measured."""
+"""How far an impaired network, or listening less closely, moves what callers hear against what an agent reports.
+
+Bounds from what was ordered, before anything is measured.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from harness.model import Calibration, CalibrationPart, Impairment
+from harness.model import Calibration, CalibrationPart, Grade, Impairment
 
 FRAME_S = 0.02
+LIGHT_S = 0.003
+"""What the light grade adds to the error of an onset: 0 but for an agent that sends noise; ``tests/caller/test_ears.py`` holds it to this."""
 NEVER = 1e-6
 """Chance, at one place of a call, of more packets lost in a row than the bounds allow."""
 
@@ -24,6 +29,16 @@ def calibrated(calibration: Calibration, impairments: Sequence[Impairment]) -> C
         if (part := _part(name, [each for each in impairments if each.direction == direction])) is not None
     )
     return dataclasses.replace(calibration, parts=(*calibration.parts, *parts), mean_s=None) if parts else calibration
+
+
+def graded(calibration: Calibration, grade: Grade) -> Calibration:
+    """``calibration`` for calls of that grade."""
+    if grade is Grade.FULL:
+        return calibration
+    words = f"decoded around expected onsets only: at most {LIGHT_S * 1000:g} ms from the onset that full decoding finds"
+    return dataclasses.replace(
+        calibration, parts=(*calibration.parts, CalibrationPart(name="light grade", lo_s=-LIGHT_S, hi_s=LIGHT_S, because=words))
+    )
 
 
 def lost_in_a_row(impairment: Impairment) -> int:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.impaired import NEVER, calibrated, lost_in_a_row
-from harness.model import Calibration, CalibrationPart, Impairment
+from harness.measure.impaired import NEVER, calibrated, graded, lost_in_a_row
+from harness.model import Calibration, CalibrationPart, Grade, Impairment
 
 PLAIN = Calibration(
     made_at="2026-11-23",
@@ -58,3 +58,10 @@ def test_a_longer_burst_is_next_to_impossible(loss_ratio: float, burst_packets: 
     most = lost_in_a_row(up(loss_ratio=loss_ratio, burst_packets=burst_packets))
 
     assert loss_ratio * (1 - 1 / burst_packets) ** most <= NEVER * 1.01
+
+
+def test_the_light_grade_has_its_part() -> None:
+    """Named among the reasons; full grade changes nothing."""
+    assert graded(PLAIN, Grade.FULL) is PLAIN
+    assert [graded(PLAIN, Grade.LIGHT).lo_s, graded(PLAIN, Grade.LIGHT).hi_s] == pytest.approx([-0.013, 0.013])
+    assert graded(PLAIN, Grade.LIGHT).parts[-1].name == "light grade"
