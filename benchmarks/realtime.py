@@ -56,7 +56,7 @@ def measurements(backend: Backend, changes: int) -> dict[str, Callable[[], dict[
     """In the order in which they are made."""
     return {
         "burst, service key": lambda: burst(backend, backend.keys.service),
-        "burst, judge under row security": lambda: burst(backend, backend.token("voxproof_judge")),
+        "burst, judge under row security": lambda: burst(backend, backend.keys.token("voxproof_judge")),
         "one by one": lambda: one_by_one(backend),
         "slot killed in mid-run": lambda: slot_killed(backend),
         "many subscribers": lambda: asyncio.run(many(backend)),
@@ -147,7 +147,7 @@ def inserted(backend: Backend, clock: Clock, count: int, pause_s: float = 0.0) -
 
 async def many(backend: Backend) -> dict[str, Any]:
     """Signed-in subscribers, each with claims of its own: one question of row security each and batch of changes."""
-    sockets = [await joined(backend, backend.token("authenticated")) for _ in range(SUBSCRIBERS)]
+    sockets = [await joined(backend, backend.keys.token("authenticated")) for _ in range(SUBSCRIBERS)]
     begun = time.monotonic()
     bulk(backend, BURST)
     counts = await asyncio.gather(*(count_changes(socket, BURST) for socket in sockets))

@@ -173,6 +173,33 @@ class WireStats:
     jitter_max_s: float | None
     rtt_s: tuple[float, ...] = ()
     """Round trips by LSR and DLSR of the SFU's receiver reports (up only)."""
+    reordered: int = 0
+    """Arrived after a packet with a higher sequence number (down only)."""
+    duplicates: int = 0
+    """Down only."""
+
+
+@value
+class WireWindow:
+    """One RTP direction of one call in one window of five seconds; the last one may be shorter."""
+
+    direction: str
+    """``up``: caller to SFU; ``down``: SFU to caller."""
+    since: UnixNs
+    until: UnixNs
+    packets: int
+    """Sent (up) or received, duplicates included (down)."""
+    lost: int
+    """Down: by which the expected packets outgrew the received ones; negative when late ones come. Up: in the SFU's receiver reports."""
+    reordered: int
+    duplicates: int
+    jitter_s: float | None
+    """Interarrival jitter, RFC 3550 6.4.1, at the window's end. Up: from the SFU's receiver reports. None: none came."""
+    jitter_max_s: float | None
+    rtt_s: tuple[float, ...] = ()
+    """Round trips by LSR and DLSR of the SFU's receiver reports (up only)."""
+    send_late_max_s: float | None = None
+    """How late our latest packet was sent (up only)."""
 
 
 @value
@@ -229,6 +256,8 @@ class CallRecord:
     """Instant at which our leave was sent."""
     turns: tuple[TurnRecord, ...] = ()
     wire: tuple[WireStats, ...] = ()
+    windows: tuple[WireWindow, ...] = ()
+    """The wire every five seconds, both directions."""
     impaired: tuple[Impaired, ...] = ()
     """What its impairments really did, by direction and time."""
     uplink: Uplink | None = None
@@ -487,10 +516,12 @@ class Target:
     sfu_metrics_url: str | None
     supabase_url: str | None
     supabase_key: str | None
-    """A key that may read the four tables."""
+    """A key of the project. Without a token it is also whose rows are read: then it must be one that may read the four tables."""
     blind: Mapping[str, str]
     """Sources that can never be read, by name, with the reason."""
     is_embedded: bool = False
+    supabase_token: str | None = None
+    """Of a role that only reads: ``voxproof_judge``, or a user. None: the key's own role reads."""
 
 
 @value

@@ -45,7 +45,10 @@ SHAPE = Table(
             shape=Table(
                 keys={
                     "url": Key(shape=Text(), says="address of the project", is_required=True),
-                    "key_env": Key(shape=Text(), says=f"{_ENV} a key that may read the tables; SUPABASE_SERVICE_KEY if absent"),
+                    "key_env": Key(shape=Text(), says=f"{_ENV} a key of the project; SUPABASE_SERVICE_KEY if absent"),
+                    "token_env": Key(
+                        shape=Text(), says=f"{_ENV} a token that may only read the tables; without it the key's own role reads"
+                    ),
                 }
             ),
             says="the call history",
@@ -78,6 +81,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Target:
         sfu_metrics_url=_url(document, "livekit", "metrics_url"),
         supabase_url=_url(document, "supabase", "url"),
         supabase_key=_credential(document, environ, "supabase", "key_env", "SUPABASE_SERVICE_KEY") if supabase else None,
+        supabase_token=_credential(document, environ, "supabase", "token_env", "") if supabase and supabase.get("token_env") else None,
         blind=_blind(document),
     )
     for source, where in _unseen(target).items():
@@ -101,7 +105,7 @@ def reach(target: Target) -> None:
         if url:
             _reach_http(target, url, {}, next_step)
     if target.supabase_url and target.supabase_key:
-        headers = {"apikey": target.supabase_key, "Authorization": f"Bearer {target.supabase_key}"}
+        headers = {"apikey": target.supabase_key, "Authorization": f"Bearer {target.supabase_token or target.supabase_key}"}
         _reach_http(target, f"{target.supabase_url.rstrip('/')}/rest/v1/calls?select=call_id&limit=0", headers, "supabase.url or its key")
 
 

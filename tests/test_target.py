@@ -49,6 +49,15 @@ def test_another_variable_may_hold_a_credential(tmp_path: Path) -> None:
     assert load(tmp_path, text, ENVIRON | {"STAGING_KEY": "theirs"}).livekit_api_key == "theirs"
 
 
+def test_a_token_that_only_reads_may_be_named(tmp_path: Path) -> None:
+    """Beside the key that every request brings; without it the key reads."""
+    text = GOOD.replace('{url: "https://project.example"}', '{url: "https://project.example", token_env: JUDGE}')
+
+    assert load(tmp_path, text, ENVIRON | {"JUDGE": "token"}).supabase_token == "token"
+    assert load(tmp_path, GOOD).supabase_token is None
+    assert "the environment variable JUDGE is not set" in complaint(tmp_path, text)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

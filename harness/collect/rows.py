@@ -22,15 +22,29 @@ _PAGE = 500
 
 
 class Rows:
-    """The tables of one project. A context manager: it keeps a connection."""
+    """The tables of one project. A context manager: it keeps a connection.
 
-    def __init__(self, url: str, key: str, *, clock: Clock, trust_env: bool = True, transport: httpx.BaseTransport | None = None) -> None:
+    token: of a role that only reads. None: the key's own role reads.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        token: str | None = None,
+        clock: Clock,
+        trust_env: bool = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
         self._url = url.rstrip("/")
         self._clock = clock
         self._http = httpx.Client(http2=False, timeout=_TIMEOUT_S, trust_env=trust_env, transport=transport)
         # No retries: they hide outages. HTTP/1.1: a shared HTTP/2 connection breaks across threads.
         options = ClientOptions(httpx_client=self._http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False)
         self._client: Client = create_client(self._url, key, options)
+        if token is not None:
+            self._client.postgrest.auth(token)
 
     def __enter__(self) -> Rows:
         return self

@@ -57,7 +57,8 @@ class Sources:
         self._prometheus = Prometheus(target.prometheus_url, clock=clock, client=http) if target.prometheus_url and not is_blind else None
         self._rows: Rows | None = None
         if target.supabase_url and target.supabase_key and Source.ROWS not in target.blind:
-            self._rows = self._exits.enter_context(Rows(target.supabase_url, target.supabase_key, clock=clock, trust_env=trust_env))
+            rows = Rows(target.supabase_url, target.supabase_key, token=target.supabase_token, clock=clock, trust_env=trust_env)
+            self._rows = self._exits.enter_context(rows)
         self._sfu: Sfu | None = None
         if Source.SFU_API not in target.blind:
             self._sfu = Sfu(target.livekit_url, target.livekit_api_key, target.livekit_api_secret, clock=clock)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jwt
 import psycopg
 
 from harness.clock import Clock
@@ -24,7 +23,6 @@ from harness.stack.provision import obtain
 from harness.stack.supervise import Supervisor
 
 SERVICES = Path(__file__).resolve().parents[2] / "deploy" / "services"
-_EXPIRES = 4_102_444_800
 
 
 @value
@@ -36,10 +34,6 @@ class Backend:
     dsn: str
     """Of the superuser."""
     pids: dict[str, int]
-
-    def token(self, role: str) -> str:
-        """A token of any role, signed with the project's secret."""
-        return jwt.encode({"role": role, "exp": _EXPIRES}, self.keys.secret, algorithm="HS256")
 
 
 @contextmanager

@@ -34,10 +34,15 @@ class Keys:
     def signed(secret: str) -> Keys:
         """Keys as Supabase signs them: HS256 tokens whose role is all they say."""
 
-        def key(role: str) -> str:
-            return jwt.encode({"iss": "supabase", "role": role, "exp": _EXPIRES}, secret, algorithm="HS256")
+        return Keys(secret=secret, anon=_signed("anon", secret), service=_signed("service_role", secret))
 
-        return Keys(secret=secret, anon=key("anon"), service=key("service_role"))
+    def token(self, role: str) -> str:
+        """A token of any role."""
+        return _signed(role, self.secret)
+
+
+def _signed(role: str, secret: str) -> str:
+    return jwt.encode({"iss": "supabase", "role": role, "exp": _EXPIRES}, secret, algorithm="HS256")
 
 
 def start_postgrest(supervisor: Supervisor, binary: Path, *, port: int, database: Database, keys: Keys) -> Child:

@@ -89,6 +89,7 @@ class Wiring:
             sfu_metrics_url=f"http://{LOOPBACK}:{self.port['livekit-metrics']}/metrics",
             supabase_url=f"http://{LOOPBACK}:{self.port['gateway']}",
             supabase_key=self.keys.service,
+            supabase_token=self.keys.token("voxproof_judge"),
             blind={},
             is_embedded=True,
         )

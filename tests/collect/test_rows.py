@@ -27,8 +27,9 @@ class FakeRest:
         return httpx.Response(200, json=found[start : start + int(query["limit"])], request=request)
 
 
-def rows(handler: object) -> Rows:
-    return Rows("http://127.0.0.1:1", "key.key.key", clock=Clock.start(), transport=httpx.MockTransport(handler))  # type: ignore[arg-type]
+def rows(handler: object, token: str | None = None) -> Rows:
+    transport = httpx.MockTransport(handler)  # type: ignore[arg-type]
+    return Rows("http://127.0.0.1:1", "key.key.key", token=token, clock=Clock.start(), transport=transport)
 
 
 def call(call_id: str, end_time: str | None = "2026-11-23T20:00:00+00:00") -> dict[str, object]:
@@ -43,6 +44,18 @@ def test_only_our_own_calls_are_asked_for() -> None:
 
     assert [item.columns["call_id"] for item in read if isinstance(item, Row)] == ["ours"]
     assert all(request.url.params["call_id"] == "in.(ours)" for request in rest.requests)
+
+
+@pytest.mark.parametrize(("token", "bearer"), [(None, "key.key.key"), ("judge.judge.judge", "judge.judge.judge")])
+def test_a_token_reads_in_place_of_the_key(token: str | None, bearer: str) -> None:
+    """The key only opens the door: whose rows are read is the token's to say."""
+    rest = FakeRest(calls=[call("ours")])
+    with rows(rest, token) as client:
+        client.read(["ours"])
+
+    assert {(request.headers["apikey"], request.headers["authorization"]) for request in rest.requests} == {
+        ("key.key.key", f"Bearer {bearer}")
+    }
 
 
 def test_all_pages_are_read_in_a_total_order() -> None:
