@@ -226,6 +226,12 @@ class CompiledStream:
             memory.silence_bytes = max(0, ear.silence_bytes)
         return told
 
+    def take_jitter_peak(self) -> float:
+        """The highest interarrival jitter since the last call, in timestamp units."""
+        peak = float(self._memory.jitter_peak)
+        self._memory.jitter_peak = 0.0
+        return peak
+
     def reported(self, report: rtcp.SenderReport, at: UnixNs) -> None:
         """The sender's own report arrived."""
         self._memory.last_report_at = at
@@ -268,6 +274,8 @@ class NativeSpeech:
         """Tells the Outgoing what has left."""
         memory, outgoing = self._memory, self._outgoing
         outgoing.packets, outgoing.octets = memory.packets, memory.octets
+        outgoing.late_ns = max(outgoing.late_ns, memory.late_ns)
+        memory.late_ns = 0
         while self._given:
             given = self._given[0]
             is_over = memory.clip_head > given.index

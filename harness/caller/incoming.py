@@ -36,6 +36,11 @@ class Incoming:
         """Each utterance that began or ended; see Ear."""
         return self.ear.sounds(now, is_final, is_attentive)
 
+    def take_jitter_peak(self) -> float:
+        """The highest interarrival jitter since the last call, in timestamp units."""
+        peak, self._receiver.jitter_peak = self._receiver.jitter_peak, 0.0
+        return peak
+
     def reported(self, report: rtcp.SenderReport, at: UnixNs) -> None:
         """The sender's own report arrived."""
         self._sender_report = (rtcp.middle(report.ntp), at)

@@ -49,6 +49,8 @@ class Outgoing:
         """keeps_sound: ``pieces`` are wanted."""
         self.ssrc = ssrc
         self.packets = self.octets = 0
+        self.late_ns = 0
+        """How late the latest packet left since whoever reads it last set it back."""
         self._payload_type = payload_type
         self._clock = clock
         self._keeps_sound = keeps_sound
@@ -132,6 +134,8 @@ class Outgoing:
     def left(self, sent_ns: int, due_ns: int, payload_bytes: int) -> None:
         """The packet just written was sent at ``sent_ns`` and due at ``due_ns``, both monotonic."""
         self._last = (due_ns, self._timestamp)
+        if sent_ns - due_ns > self.late_ns:
+            self.late_ns = sent_ns - due_ns
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._timestamp = (self._timestamp + FRAME_SAMPLES) & 0xFFFFFFFF
         self.packets += 1

@@ -48,6 +48,9 @@ class Stream(Protocol):
     def reported(self, report: rtcp.SenderReport, at: UnixNs) -> None:
         """The sender's own report arrived."""
 
+    def take_jitter_peak(self) -> float:
+        """The highest interarrival jitter since the last call, in timestamp units."""
+
 
 class Native(Protocol):
     """A port's share of a compiled core."""

@@ -21,6 +21,7 @@ left            -                                               our leave was se
 impaired        every field of Impaired                         what an impairment did in five seconds, by direction
 uplink          every field of Uplink                           an impaired uplink, as the server's reports saw it
 wire            every field of WireStats                        one event for each RTP direction
+wire-window     every field of WireWindow                       every five seconds, for each RTP direction
 recorded        path, started_at                                the recording is on disk
 ended           outcome, error                                  nothing follows
 
@@ -34,7 +35,19 @@ from typing import Any
 
 from harness import codec
 from harness.measure.void import with_voids
-from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, Impaired, TurnRecord, UnixNs, Uplink, WireStats
+from harness.model import (
+    CallEvent,
+    CallOutcome,
+    CallPlan,
+    CallRecord,
+    GeneratorHealth,
+    Impaired,
+    TurnRecord,
+    UnixNs,
+    Uplink,
+    WireStats,
+    WireWindow,
+)
 
 
 def call_records(plans: Iterable[CallPlan], events: Iterable[CallEvent], health: Sequence[GeneratorHealth] = ()) -> tuple[CallRecord, ...]:
@@ -65,6 +78,7 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         left_at=_at(first, "left"),
         turns=_turns(plan, events),
         wire=tuple(codec.from_json(WireStats, event.fields) for event in events if event.kind == "wire"),
+        windows=tuple(codec.from_json(WireWindow, event.fields) for event in events if event.kind == "wire-window"),
         impaired=tuple(codec.from_json(Impaired, event.fields) for event in events if event.kind == "impaired"),
         uplink=codec.from_json(Uplink, first["uplink"].fields) if "uplink" in first else None,
         audio=recorded.get("path"),

@@ -18,6 +18,7 @@ from harness.caller.leg import Leg
 from harness.caller.line import Line, News
 from harness.caller.network import Network
 from harness.caller.signaling import Pong, Published, Refused
+from harness.caller.windows import Windows
 from harness.clock import Clock
 from harness.measure.voice import Utterance
 from harness.model import CallEvent, CallOutcome, CallPlan, UnixNs, Uplink, value
@@ -63,6 +64,7 @@ class Session:
         self._line = Line(network, token, kit.clock, self._news.put_nowait, kit.tap)
         self._leg: Leg | None = None
         self._impairers: Mapping[str, Impairer] = {}
+        self._windows: Windows | None = None
         self._is_speaking = False
         self._said: tuple[Said, ...] = ()
         self._ttfw_s: list[float] = []
@@ -77,7 +79,7 @@ class Session:
         end = HangUp(outcome=CallOutcome.CUT, error="the call was cancelled")
         try:
             async with asyncio.TaskGroup() as tasks:
-                beside = (tasks.create_task(self._line.hold()), tasks.create_task(self._tell_of_impairments()))
+                beside = (tasks.create_task(self._line.hold()), tasks.create_task(self._tell_of_the_wire()))
                 end = await self._converse()
                 for task in beside:
                     task.cancel()
@@ -143,6 +145,7 @@ class Session:
         self._leg.listen(self._hear)
         self._impair(self._leg)
         self._kit.engine.add(self._leg)
+        self._windows = Windows(self._leg, self._kit.clock.now())
 
     def _impair(self, leg: Leg) -> None:
         """What the plan's network does to packets from now on; nothing stands in the way of a direction without impairments."""
@@ -155,11 +158,17 @@ class Session:
         up = self._impairers.get(UP)
         leg.impair(up, self._impairers.get(DOWN), None if up is None else up.left)
 
-    async def _tell_of_impairments(self) -> None:
-        """Records what they did while it goes on: a process that dies loses one window."""
+    async def _tell_of_the_wire(self) -> None:
+        """Records what it did, and what impairments did to it, while it goes on: a process that dies loses one window."""
         while True:
             await asyncio.sleep(WINDOW_NS / 1e9)
             self._record_impaired()
+            self._record_window()
+
+    def _record_window(self) -> None:
+        if self._windows is not None:
+            for window in self._windows.take(self._kit.clock.now()):
+                self._record("wire-window", **codec.to_json(window))
 
     def _record_uplink(self, leg: Leg) -> None:
         """What the server's reports said of an impaired uplink, beside what it really was at the packet that each report names."""
@@ -217,6 +226,7 @@ class Session:
             await self._kit.engine.remove(self._leg)
             self._record_impaired(is_final=True)
             self._record_uplink(self._leg)
+            self._record_window()
             for stats in self._leg.wire_stats():
                 self._record("wire", **codec.to_json(stats))
         path = Path("audio") / f"call-{self._plan.index}.wav"

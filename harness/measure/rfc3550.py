@@ -51,6 +51,8 @@ class Receiver:
         self._received = self._duplicates = self._reordered = 0
         self._last: tuple[int, int] | None = None
         self._jitter = self._jitter_max = 0.0
+        self.jitter_peak = 0.0
+        """In timestamp units, since whoever reads it last set it back."""
 
     def arrived(self, at_ns: int, sequence: int, timestamp: int) -> int | None:
         """Counts one packet. Returns its extended sequence number; None for a duplicate, or a jump that awaits confirmation."""
@@ -111,6 +113,8 @@ class Receiver:
             self._jitter += (abs((at_ns - last_at_ns) * self._ticks_per_ns - ticks) - self._jitter) / 16
             if self._jitter > self._jitter_max:
                 self._jitter_max = self._jitter
+            if self._jitter > self.jitter_peak:
+                self.jitter_peak = self._jitter
         self._last = (at_ns, timestamp)
 
     def reception(self) -> Reception | None:
