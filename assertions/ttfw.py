@@ -10,19 +10,17 @@ import math
 from collections.abc import Iterator
 
 from assertions import counted, distortion, ttfw_rule
+from assertions.distance import distances
 from assertions.facts import WHOLE, Facts, late_s
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree
 from assertions.words import plural, span
 from harness.measure import histogram
-from harness.measure.calibration import mean_of
 from harness.measure.series import Reader, Timeline
-from harness.model import Calibration, CallRecord, TurnRecord
+from harness.model import CallRecord, TurnRecord
 
 NAME = distortion.NAME
 ONSET_S = 0.005
 """How far our onset of a word may lie from the true one: the largest of 307 hard onsets was 5.5 ms off, of which 5.3 ms were the network's."""
-ALPHA = 1e-3
-"""Probability that an honest run's mean lies outside the calibrated interval. The one statistical set of a run: it may use up all that a run may."""
 _COUNT: Key = ("count",)
 _SUM: Key = ("sum",)
 
@@ -115,42 +113,22 @@ def histograms(given: Reading, reader: Reader, facts: Facts) -> Reading:
     Each turn lies inside the bounds that were ever measured, so every bucket allows for them; all turns do not lie at the same end of them, so the
     sum allows for what the mean of a run does.
     """
-    calibration = facts.evidence.calibration
-    lo_s, hi_s = (calibration.lo_s, calibration.hi_s) if calibration else (-math.inf, math.inf)
-    sure = [_reported(thing, lo_s, hi_s) for key, thing in given.parts.items() if key not in given.may_lack]
-    possible = [_reported(thing, lo_s, hi_s) for key, thing in given.parts.items() if key in given.may_lack]
+    way = distances(given, facts)
+    sure = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key not in given.may_lack]
+    possible = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key in given.may_lack]
     parts: dict[Key, Thing] = {_COUNT: Range(lo=len(sure), hi=len(sure) + len(possible))}
     for key in sorted(_layout(reader), key=lambda key: float(key[1])):
         low, high = histogram.admitted_counts(sure, float(key[1]))
         parts[key] = Range(lo=low, hi=high + histogram.admitted_counts(possible, float(key[1]))[1])
-    mean = mean_of(calibration, len(sure), ALPHA) if calibration else None
-    of_sum = [_reported(thing, *(mean or (lo_s, hi_s))) for key, thing in given.parts.items() if key not in given.may_lack]
-    parts[_SUM] = Range(lo=sum(low for low, _ in of_sum), hi=sum(high for _, high in (*of_sum, *possible)))
-    return Reading(
-        parts=parts,
-        may_add=frozenset({counted.SCRAPE}),
-        because=(*given.because, *_because(calibration, mean)),
-        alpha=ALPHA if mean else 0.0,
-    )
+    together = [_reported(thing, way.together[key]) for key, thing in given.parts.items() if key not in given.may_lack]
+    parts[_SUM] = Range(lo=sum(low for low, _ in together), hi=sum(high for _, high in (*together, *possible)))
+    return Reading(parts=parts, may_add=frozenset({counted.SCRAPE}), because=(*given.because, *way.because), alpha=way.alpha)
 
 
-def _reported(heard_s: Thing, lo_s: float, hi_s: float) -> tuple[float, float]:
+def _reported(heard_s: Thing, way: Range) -> tuple[float, float]:
     """The least and the most that an honest agent reports of one turn."""
     assert isinstance(heard_s, Range)
-    return max(heard_s.lo - hi_s, 0.0), max(heard_s.hi - lo_s, 0.0)
-
-
-def _because(calibration: Calibration | None, mean: tuple[float, float] | None) -> Iterator[str]:
-    if calibration is None:
-        yield "no calibration: how far heard and reported TTFW lie apart is not known; try: voxproof calibrate"
-        return
-    for part in calibration.parts:
-        yield f"{part.name} {part.lo_s * 1000:+.0f} to {part.hi_s * 1000:+.0f} ms: {part.because}"
-    if mean:
-        yield (
-            f"the mean of these turns {mean[0] * 1000:+.0f} to {mean[1] * 1000:+.0f} ms, from the scatter of {calibration.runs} calibrated runs"
-        )
-    yield f"calibrated {calibration.made_at} on {plural(calibration.turns, 'turn')}, digest {calibration.digest[:12]}"
+    return max(heard_s.lo - way.hi, 0.0), max(heard_s.hi - way.lo, 0.0)
 
 
 def _layout(reader: Reader) -> set[Key]:
