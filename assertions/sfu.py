@@ -52,7 +52,7 @@ def _step(gauge: Gauge, facts: Facts) -> Step:
     return Step(
         claim=gauge.claim,
         source="placed",
-        title=f"SFU {gauge.noun}: gauge, API",
+        title=f"{gauge.noun}, gauge and API",
         admits=lambda _, reader: _expected(gauge, facts, reader),
         read=lambda reader: _said(gauge, facts, reader),
         defects=defects,

@@ -84,8 +84,9 @@ def _ruler(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list
         parts.append(f"pacing p99 {ruler.pacing_p99_ms:.1f} ms")
     parts.append(f"void turns {ruler.void_turns}/{ruler.turns}")
     if evidence.calibration is not None:
-        lo, hi = evidence.calibration.lo_s, evidence.calibration.hi_s
-        parts.append(f"TTFW heard - reported {milliseconds(lo)} to {milliseconds(hi)}")
+        lo, hi, mean = evidence.calibration.lo_s, evidence.calibration.hi_s, evidence.calibration.mean_s
+        usual = "" if mean is None else f"{milliseconds(mean)}, a turn "
+        parts.append(f"TTFW heard - reported {usual}{milliseconds(lo)} to {milliseconds(hi)}")
     state = "STRAIGHT" if ruler.is_straight else "BENT"
     first, *rest = _items(f"ruler  {state}  ", parts if ruler.bent is None else [ruler.bent, *parts], width)
     return [first.replace(state, pen.paint("ok" if ruler.is_straight else "FAIL", state), 1), *rest]
