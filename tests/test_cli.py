@@ -208,6 +208,21 @@ def test_an_interrupt_before_the_first_call_is_a_sentence(capsys: pytest.Capture
     assert capsys.readouterr().err == "voxproof: interrupted before anything could be judged\n"
 
 
+def test_a_bug_of_ours_is_no_verdict(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 70, never 1, which would blame the stack; the traceback is kept."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(scenario, "find", broken)
+
+    assert cli.main(["run", "smoke"]) == 70
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" in said.err
+    assert said.err.endswith("voxproof: this is a bug of voxproof, not a verdict: exit code 70\n")
+
+
 def target(port: int) -> str:
     blind = ", ".join(f"{source}: not here" for source in ("agent-exporter", "sfu-exporter", "prometheus", "rules", "sfu-api"))
     return f'livekit: {{url: "ws://127.0.0.1:{port}"}}\nsupabase: {{url: "http://127.0.0.1:{port}"}}\nblind: {{{blind}}}\n'

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.profiles", "harness.sound")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
     (4, ("harness.check", "harness.run", "harness.calibrate", "harness.watch")),
-    (5, ("harness.cli", "harness.pytest_plugin", "harness.load.locustfile")),
+    (5, ("harness.cli", "harness.verbs", "harness.pytest_plugin", "harness.load.locustfile")),
 )
 """Layer of a module by the longest of these names that it starts with."""
 NOUNS, ARITHMETIC, PURE, EDGES, PATH, FACES, HOMELESS = range(7)

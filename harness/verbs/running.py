@@ -1,0 +1,107 @@
+"""``run``, ``calibrate``: verbs that place calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import codec, rundir, scenario
+from harness.errors import UsageError
+from harness.verbs.output import Progress, columns, home, print_result, shown
+from harness.verbs.recorded import show
+
+FIGURE_HEAD = ("our ruler", "bias", "spread", "95 % within", "n", "measured less true")
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.users is not None or options.spawn_rate is not None:
+        raise UsageError("-u and -r are refused: the scenario's 'calls' and 'arrival' say how many calls are placed and when")
+    return show(_place(options, is_calibrated=True), options)
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    from harness.calibrate import from_runs
+    from harness.clock import Clock
+    from harness.measure.calibration import REFERENCE, RESPONDER
+    from harness.stack import responder
+
+    paths = [rundir.find(name) for name in options.runs]
+    is_responder = options.agent == responder.NAME
+    if not paths:
+        options.target, options.seed, options.defect, options.agent = None, None, None, None
+        beside = ("calibration-light", "calibration-light", "calibration-delay", "calibration-jitter") if is_responder else ()
+        for name in (*(("calibration" if is_responder else "smoke",) * options.times), *beside):
+            options.scenario = name
+            paths.append(_place(options, is_calibrated=False).path)
+    today = datetime.fromtimestamp(Clock.start().now() / 1e9, tz=UTC).date().isoformat()
+    found, turns = from_runs(paths, made_at=today)
+    out = Path(options.out) if options.out else RESPONDER if is_responder else REFERENCE
+    out.write_text(json.dumps({"schema": codec.SCHEMA, **codec.to_json(found)}, indent=1) + "\n")
+    out.with_suffix(".turns.json").write_text(turns)
+    rows = [(part.name, f"{part.lo_s * 1e3:+.0f} to {part.hi_s * 1e3:+.0f} ms", part.because) for part in found.parts]
+    rows.append(
+        ("TTFW heard less reported", f"{found.lo_s * 1e3:+.0f} to {found.hi_s * 1e3:+.0f} ms", f"{found.turns} turns, {found.made_at}")
+    )
+    rulers = [_figure_row(figure) for figure in found.figures]
+    text = "\n".join((columns(rows), *((columns([FIGURE_HEAD, *rulers]),) if rulers else ()), f"written to {shown(out)}"))
+    print_result(options, codec.to_json(found), text)
+    return 0
+
+
+def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
+    from harness import target
+    from harness.caller.prompts import load_prompts
+    from harness.check import CLAIMS
+    from harness.run import Order
+    from harness.run import run as run_order
+
+    prompts = {name: prompt.text for name, prompt in load_prompts().items()}
+    planned = scenario.load(
+        scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
+    )
+    order = Order(
+        scenario=planned,
+        target=target.load(Path(options.target), os.environ) if options.target else None,
+        defect=_defect(options),
+        calibration=_calibration(options, planned) if is_calibrated else None,
+        home=home(),
+        runs=rundir.RUNS,
+        environ=os.environ,
+        argv=options.argv,
+    )
+    return run_order(order, progress=Progress())
+
+
+def _defect(options: argparse.Namespace) -> Any:
+    if options.defect is None:
+        return None
+    if options.target:
+        raise UsageError("--defect breaks the embedded stack only: nothing is seeded into a stack of others; leave out --target")
+    from harness.stack import breakage
+
+    return breakage.load(options.defect)
+
+
+def _calibration(options: argparse.Namespace, planned: Any) -> Any:
+    """What was measured on the agent that answers, for the scenario's network and grade. None: nothing was, and it says nothing of another one."""
+    from harness.measure import impaired
+    from harness.measure.calibration import REFERENCE, RESPONDER, load
+    from harness.stack import responder
+
+    if options.calibration:
+        found = load(Path(options.calibration))
+    elif options.target:
+        return None
+    else:
+        found = load(RESPONDER if planned.agent_name == responder.NAME else REFERENCE)
+    return impaired.graded(impaired.calibrated(found, planned.impairments), planned.grade)
+
+
+def _figure_row(figure: Any) -> tuple[str, ...]:
+    scale, unit = (1e3, " ms") if figure.unit == "s" else (1.0, "")
+    numbers = (f"{figure.bias * scale:+.2f}{unit}", f"{figure.spread * scale:.2f}{unit}", f"{figure.bound * scale:.2f}{unit}")
+    return (figure.name, *numbers, str(figure.count), figure.because)
