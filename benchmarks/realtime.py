@@ -23,7 +23,7 @@ import psycopg
 import websockets
 
 from harness.clock import Clock
-from harness.collect.realtime import Access, record
+from harness.collect.realtime import Access, Told, record
 from harness.measure.delivery import Break, Canary, Fate, Heard, Written, deaf, deliveries, lag_quantile_s
 from harness.stack import processes
 from harness.stack.backend import Backend, up_database
@@ -108,7 +108,7 @@ def slot_killed(backend: Backend) -> dict[str, Any]:
 
 def heard_while(backend: Backend, token: str, act: Callable[[Clock], list[Written]]) -> dict[str, Any]:
     """Fates and lags of what ``act`` wrote."""
-    told: list[Heard | Canary | Break] = []
+    told: list[Told] = []
     clock = Clock.start()
     began_at = clock.now()
     access = Access(url=backend.url, key=backend.keys.anon, token=token, canary_key=backend.keys.service)

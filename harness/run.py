@@ -114,7 +114,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
         run_dir.write_plans(plans)
         if order.calibration is not None:
             run_dir.write_calibration(order.calibration)
-        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe) as sources:
+        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe, heard=run_dir.hear) as sources:
             info = _begin(order, run_dir, stack, sources, clock)
             try:
                 with sources.recording():
@@ -122,6 +122,9 @@ def run(order: Order, *, progress: Progress) -> Finished:
                     drain(sources, info, is_embedded=stack.target.is_embedded, forget_s=_forget_s(info), clock=clock, progress=progress)
                 progress("reading samples, rows and rooms")
                 info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
+                if (account := sources.account()) is not None:
+                    run_dir.write_json("realtime.json", account)
+                    progress(account.sentence + (" (our own gateway, no figure of Supabase's)" if stack.target.is_embedded else ""))
             except KeyboardInterrupt:
                 progress("interrupted again: judging what is there")
                 sources.give_up("interrupted before it was read")

@@ -124,6 +124,11 @@ class RunDir:
                     with path.open("a") as out:
                         out.write(lines)
 
+    def hear(self, told: Any) -> None:
+        """Appends what the listener of Realtime said."""
+        with self._lock, (self.observations / "realtime.jsonl").open("a") as out:
+            out.write(codec.line(told))
+
 
 def find(name: str, runs: Path = RUNS) -> Path:
     """The directory of a run, by path, by id, or ``latest``.

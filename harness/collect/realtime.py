@@ -10,7 +10,7 @@ import contextlib
 import datetime as dt
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -18,7 +18,7 @@ from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from harness.clock import Clock
-from harness.measure.delivery import Break, Canary, Heard
+from harness.measure.delivery import Break, Canary, Heard, ServerClock
 from harness.model import UnixNs, value
 
 WISHES = (("INSERT", "calls"), ("UPDATE", "calls"), ("INSERT", "alerts_history"))
@@ -28,9 +28,12 @@ CANARY_EVERY_S = 1.0
 PATIENCE_S = 10.0
 """A canary not heard for so long: the client is given up for a new one. Longer than any lag worth the name."""
 _PAUSE_S = 0.5
+_EAGER_S = 0.2
+"""Between canaries until the first one is heard: whoever waits for it waits no longer than it takes."""
 _TIMEOUT_S = 10.0
 
-Sink = Callable[[Heard | Canary | Break], None]
+Told = Heard | Canary | Break | ServerClock
+Sink = Callable[[Told], None]
 
 
 @value
@@ -78,9 +81,11 @@ class Listener:
 
     async def _listen(self) -> None:
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=self._trust_env) as http:
+            with contextlib.suppress(httpx.HTTPError, ValueError):  # without it lags of rows of others are unknown
+                self._sink(await clock_offset(http, self._access, self._clock))
             while True:
                 try:
-                    await self._session(http)
+                    await self._until_over(self._session(http))
                 # Whatever a client of a socket raises, listening goes on, and what was lost is said.
                 except Exception as exc:
                     self._break(f"{type(exc).__name__}: {exc}")
@@ -89,6 +94,18 @@ class Listener:
                 if self._over.is_set():
                     return
                 await asyncio.sleep(_PAUSE_S)
+
+    async def _until_over(self, session: Coroutine[Any, Any, None]) -> None:
+        """A session that never became ready is not waited for at the end."""
+        running = asyncio.create_task(session)
+        over = asyncio.create_task(asyncio.to_thread(self._over.wait))
+        await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done() and not self._ready.is_set():
+            running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            self._break("never ready")
 
     async def _session(self, http: httpx.AsyncClient) -> None:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)
@@ -116,7 +133,8 @@ class Listener:
         while not self._over.is_set():
             await self._write_canary(http)
             await self._delete_canaries(http)
-            await asyncio.to_thread(self._over.wait, self._every_s)
+            pause_s = self._every_s if self._ready.is_set() else min(self._every_s, _EAGER_S)
+            await asyncio.to_thread(self._over.wait, pause_s)
             oldest = min(self._pending.values(), default=None)
             if oldest is not None and self._clock.now() - oldest > PATIENCE_S * 1e9:
                 raise TimeoutError(f"a canary was not heard for {PATIENCE_S:.0f} s")
@@ -224,20 +242,18 @@ def record(access: Access, sink: Sink, *, clock: Clock, trust_env: bool = True, 
         thread.join(2 * PATIENCE_S + _TIMEOUT_S)
 
 
-async def clock_offset(http: httpx.AsyncClient, access: Access, clock: Clock, *, tries: int = 5) -> tuple[float, float]:
-    """The server's clock less ours, and how far that may be off, in seconds: the tightest of some round trips.
+async def clock_offset(http: httpx.AsyncClient, access: Access, clock: Clock, *, tries: int = 5) -> ServerClock:
+    """How the server's clock stands to ours, by the tightest of some round trips.
 
-    Raises httpx.HTTPError if the server does not say its time.
+    Raises httpx.HTTPError or ValueError if the server does not say its time.
     """
     token = access.token or access.key
     headers = {"apikey": access.key, "authorization": f"Bearer {token}"}
-    best = (0.0, float("inf"))
+    found = []
     for _ in range(tries):
         before = clock.now()
-        answer = await http.post(f"{access.url}/rest/v1/rpc/server_now", json={}, headers=headers)
+        answer = await http.post(f"{access.url.rstrip('/')}/rest/v1/rpc/server_now", json={}, headers=headers)
         after = clock.now()
-        answer.raise_for_status()
-        error_s = (after - before) / 2e9
-        if error_s < best[1]:
-            best = (dt.datetime.fromisoformat(answer.json()).timestamp() - (before + after) / 2e9, error_s)
-    return best
+        theirs = dt.datetime.fromisoformat(answer.raise_for_status().json()).timestamp()
+        found.append(ServerClock(offset_s=theirs - (before + after) / 2e9, error_s=(after - before) / 2e9))
+    return min(found, key=lambda each: each.error_s)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 
 from harness.clock import Clock
-from harness.collect import exporter
+from harness.collect import exporter, realtime
 from harness.collect.exporter import Exporter, Sink
 from harness.collect.prometheus import Prometheus
 from harness.collect.rows import Rows
 from harness.collect.sfu import Sfu
-from harness.model import CallPlan, Gap, Sample, Source, Target, UnixNs, value
+from harness.measure.delivery import Account, ServerClock, account, call_changes
+from harness.model import CallPlan, Gap, Row, Sample, Source, Target, UnixNs, value
 
+_CANARY_EVERY_S = 2.0
+_READY_S = 3.0
+"""Calls placed before the listener is ready would be missed by nobody's fault; not to be ready is no reason to place none."""
+_LATE_AFTER_S = 5.0
+"""A call that is shown as active later than this was not shown when it began."""
 _QUIET_S = 2.0
 """Two polls without a change: the agent exports once a second or more often."""
 
@@ -39,12 +45,16 @@ class Rest:
 class Sources:
     """The readable sources of ``target``. A context manager: it keeps connections. Blind sources become Gaps at once."""
 
-    def __init__(self, target: Target, plans: Sequence[CallPlan], *, clock: Clock, sink: Sink) -> None:
+    def __init__(self, target: Target, plans: Sequence[CallPlan], *, clock: Clock, sink: Sink, heard: realtime.Sink | None = None) -> None:
         self._target = target
         self._rooms = tuple(plan.room for plan in plans)
         self._call_ids = tuple(plan.call_id for plan in plans)
         self._clock = clock
         self._sink = sink
+        self._heard = heard
+        self._told: list[realtime.Told] = []
+        self._began_at = clock.now()
+        self._calls: tuple[Mapping[str, Any], ...] = ()
         self._exits = ExitStack()
         # A proxy of the environment is no way to our own loopback.
         trust_env = not target.is_embedded
@@ -76,10 +86,41 @@ class Sources:
         """What the target's Prometheus says of itself."""
         return self._prometheus.settings() if self._prometheus else {}
 
-    def recording(self) -> AbstractContextManager[None]:
-        """Polls the exporters until the block ends, after one look at the media server's rooms."""
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """Polls the exporters and listens to Realtime until the block ends, after one look at the media server's rooms."""
         self._look_at_rooms()
-        return exporter.record(self._exporters, self._sink)
+        with ExitStack() as exits:
+            exits.enter_context(exporter.record(self._exporters, self._sink))
+            if self._heard is not None and self._rows is not None:
+                access, trust_env = self._access(), not self._target.is_embedded
+                listening = realtime.record(access, self._take, clock=self._clock, trust_env=trust_env, every_s=_CANARY_EVERY_S)
+                exits.enter_context(listening).wait_ready(_READY_S)
+            yield
+
+    def account(self) -> Account | None:
+        """What became of the changes of our calls on their way through Realtime. None: nobody listened, or no row was read."""
+        if not self._told or not self._calls:
+            return None
+        server = next((each for each in self._told if isinstance(each, ServerClock)), None)
+        changes = call_changes(self._calls, server)
+        return account(changes, self._told, began_at=self._began_at, ended_at=self._clock.now(), late_after_s=_LATE_AFTER_S)
+
+    def _access(self) -> realtime.Access:
+        target = self._target
+        # A key that reads in its own right may also write; beside a token it only opens the door.
+        can_write = target.is_embedded or target.supabase_token is None
+        return realtime.Access(
+            url=str(target.supabase_url),
+            key=str(target.supabase_key),
+            token=target.supabase_token,
+            canary_key=target.supabase_key if can_write else None,
+        )
+
+    def _take(self, told: realtime.Told) -> None:
+        self._told.append(told)
+        if self._heard is not None:
+            self._heard(told)
 
     def rest(self) -> Rest:
         """Where the stack stands now."""
@@ -110,7 +151,9 @@ class Sources:
                 if source not in self._target.blind:
                     self._sink(source, tuple(item for item in items if item.source is source))
         if self._rows:
-            self._sink(Source.ROWS, self._rows.read(self._call_ids))
+            rows = self._rows.read(self._call_ids)
+            self._calls = tuple(row.columns for row in rows if isinstance(row, Row) and row.table == "calls")
+            self._sink(Source.ROWS, rows)
         self._look_at_rooms()
         return self._clock.now()
 

@@ -5,9 +5,11 @@ The rows that REST has are the truth; Realtime is only held against them. A cana
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from harness.model import UnixNs, value
 
@@ -56,6 +58,15 @@ class Break:
 
     at: UnixNs
     reason: str
+
+
+@value
+class ServerClock:
+    """How the server's clock stood to ours."""
+
+    offset_s: float
+    """The server's less ours."""
+    error_s: float
 
 
 @value
@@ -118,6 +129,69 @@ def deliveries(
     return tuple(
         _delivery(change, by_change.get((change.table, change.kind, change.key), ()), deaf_times, late_after_s) for change in written
     )
+
+
+@value
+class Account:
+    """What became of all changes of a run."""
+
+    written: int
+    fates: Mapping[str, int]
+    lag_p50_s: float | None
+    lag_p99_s: float | None
+    lag_error_s: float | None
+    """How far every lag may be off. None: the server's clock was never read, and no lag is known."""
+    deaf_s: float
+    """Altogether, of the time in which changes happened."""
+    breaks: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        told = ", ".join(f"{count} {fate}" for fate, count in self.fates.items() if count)
+        lag = "" if self.lag_p50_s is None else f"; lag p50 {self.lag_p50_s * 1e3:.0f} ms"
+        return f"realtime: of {self.written} changes {told or 'none'}{lag}"
+
+
+def account(
+    written: Sequence[Written],
+    told: Sequence[Heard | Canary | Break | ServerClock],
+    *,
+    began_at: UnixNs,
+    ended_at: UnixNs,
+    late_after_s: float,
+) -> Account:
+    """Of a listener that told all this between ``began_at`` and ``ended_at``."""
+    canaries, breaks = [each for each in told if isinstance(each, Canary)], [each for each in told if isinstance(each, Break)]
+    gaps = deaf(canaries, breaks, began_at=began_at, ended_at=ended_at)
+    found = deliveries(written, [each for each in told if isinstance(each, Heard)], gaps, late_after_s=late_after_s)
+    fates = Counter(each.fate for each in found)
+    clocks = [each for each in told if isinstance(each, ServerClock)]
+    return Account(
+        written=len(written),
+        fates={fate.value: fates[fate] for fate in Fate},
+        lag_p50_s=lag_quantile_s(found, 0.5),
+        lag_p99_s=lag_quantile_s(found, 0.99),
+        lag_error_s=clocks[-1].error_s if clocks else None,
+        deaf_s=sum((each.until - each.since) / 1e9 for each in gaps),
+        breaks=tuple(each.reason for each in breaks),
+    )
+
+
+def call_changes(rows: Iterable[Mapping[str, Any]], clock: ServerClock | None) -> tuple[Written, ...]:
+    """What must have happened to calls that look like this now: each began, and those that were there before their end have ended.
+
+    rows: of the table ``calls``. clock: None if it is unknown, and with it the instants.
+    """
+    return tuple(change for row in rows for change in _call_changes(row, clock))
+
+
+def _call_changes(row: Mapping[str, Any], clock: ServerClock | None) -> Iterator[Written]:
+    recorded_at = dt.datetime.fromisoformat(row["recorded_at"])
+    at = None if clock is None else UnixNs(round((recorded_at.timestamp() - clock.offset_s) * 1e9))
+    yield Written(table="calls", kind="INSERT", key=str(row["id"]), at=at, error_s=clock.error_s if clock else 0.0)
+    if row["end_time"] is not None and dt.datetime.fromisoformat(row["end_time"]) > recorded_at:
+        yield Written(table="calls", kind="UPDATE", key=f"{row['id']} {row['status']}", at=None)
 
 
 def unknown(written: Iterable[Written], heard: Iterable[Heard]) -> tuple[Heard, ...]:

@@ -14,7 +14,7 @@ import pytest
 from harness.clock import Clock
 from harness.collect import realtime
 from harness.collect.realtime import Access, Listener, clock_offset, record
-from harness.measure.delivery import Break, Canary, Deaf, Delivery, Fate, Heard, Written, deaf, deliveries
+from harness.measure.delivery import Break, Canary, Deaf, Delivery, Fate, Heard, ServerClock, Written, deaf, deliveries
 from harness.model import UnixNs
 from tests.contract.project import Project, call_id
 
@@ -23,7 +23,7 @@ CALL = {"phone_number": "+15550100", "direction": "inbound", "status": "active"}
 READY_S = 20.0
 
 
-class Told(list[Heard | Canary | Break]):
+class Told(list[Heard | Canary | Break | ServerClock]):
     """Everything that a listener said."""
 
     def of(self, kind: type[Any]) -> list[Any]:
@@ -122,13 +122,13 @@ def test_what_was_lost_with_a_slot_is_told_apart(project: Project) -> None:
 def test_the_servers_clock_is_known_within_a_round_trip(project: Project) -> None:
     """For lags of rows that others write."""
 
-    async def asked() -> tuple[float, float]:
+    async def asked() -> ServerClock:
         async with httpx.AsyncClient(trust_env=False) as http:
             return await clock_offset(http, access(project), Clock.start())
 
-    offset_s, error_s = asyncio.run(asked())
-    assert 0 < error_s < 5
-    assert abs(offset_s) < 60
+    found = asyncio.run(asked())
+    assert 0 < found.error_s < 5
+    assert abs(found.offset_s) < 60
 
 
 def test_the_judge_hears_calls_of_the_harness(project: Project) -> None:

@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.measure.delivery import Break, Canary, Deaf, Fate, Heard, Written, deaf, deliveries, lag_quantile_s, unknown
+from harness.measure.delivery import (
+    Break,
+    Canary,
+    Deaf,
+    Fate,
+    Heard,
+    ServerClock,
+    Written,
+    account,
+    call_changes,
+    deaf,
+    deliveries,
+    lag_quantile_s,
+    unknown,
+)
 from harness.model import UnixNs
 
 S = 1_000_000_000
@@ -144,3 +158,45 @@ def test_every_hearing_is_counted_once(keys: list[str]) -> None:
     found = deliveries(changes, received, (), late_after_s=1)
 
     assert sum(each.times for each in found) + len(unknown(changes, received)) == len(received)
+
+
+ROW = {"id": "a", "status": "completed", "recorded_at": "1970-01-01T00:00:10+00:00", "end_time": "1970-01-01T00:00:30+00:00"}
+
+
+def test_a_call_that_ended_has_begun_and_ended() -> None:
+    """It began at an instant that the server wrote down, moved to our clock; of its end only that it happened is known."""
+    found = call_changes([ROW], ServerClock(offset_s=2.0, error_s=0.01))
+
+    assert found == (
+        Written(table="calls", kind="INSERT", key="a", at=at(8), error_s=0.01),
+        Written(table="calls", kind="UPDATE", key="a completed", at=None),
+    )
+
+
+@pytest.mark.parametrize("changed", [{"end_time": None}, {"end_time": "1970-01-01T00:00:05+00:00"}])
+def test_a_call_that_did_not_end_while_it_was_there_was_not_changed(changed: dict[str, str | None]) -> None:
+    """Still open, or written only after it had ended."""
+    assert [change.kind for change in call_changes([{**ROW, **changed}], None)] == ["INSERT"]
+
+
+def test_without_the_servers_clock_no_lag_is_known() -> None:
+    """Rather than one that rests on two clocks."""
+    assert call_changes([ROW], None)[0].at is None
+
+
+def test_an_account_adds_up() -> None:
+    """Every change has one fate; lags, breaks and deaf time are told."""
+    changes = [written("a"), written("b", 20.0), written("c", 50.0)]
+    told: list[Heard | Canary | Break | ServerClock] = [
+        ServerClock(offset_s=0.0, error_s=0.001),
+        canary(1),
+        heard("a"),
+        Break(at=at(15), reason="gone"),
+        canary(30),
+        canary(90),
+    ]
+    found = account(changes, told, began_at=at(1), ended_at=at(100), late_after_s=5)
+
+    assert {fate: count for fate, count in found.fates.items() if count} == {"delivered": 1, "missed during reconnect": 1, "missed": 1}
+    assert (found.written, found.deaf_s, found.breaks, found.lag_error_s) == (3, 29.0, ("gone",), 0.001)
+    assert found.sentence == "realtime: of 3 changes 1 delivered, 1 missed, 1 missed during reconnect; lag p50 100 ms"
