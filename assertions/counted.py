@@ -21,6 +21,8 @@ Names = Mapping[str, Callable[[Timeline], Key]]
 SCRAPE = "@"
 """Kind of the keys that hold what was said at one scrape: ("@", instant, ...)."""
 BOTH = (Source.AGENT_EXPORTER, Source.PROMETHEUS)
+TOLERANCE_NS = 2_000_000
+"""Prometheus moves a sample's instant by up to this much onto its grid: scrape.timestamp-tolerance."""
 
 
 def exported(reader: Reader, names: Names, facts: Facts) -> Seen:
@@ -43,7 +45,7 @@ def stored(reader: Reader, names: Names, facts: Facts) -> Seen:
     if gap := unread(reader, Source.PROMETHEUS, "voice_agent"):
         return gap
     parts = _final(reader, names, Source.PROMETHEUS, facts.since)
-    instants = set(scrapes(reader, names, facts.since))
+    instants = set(scrapes(reader, names, facts))
     for key, tracks in _tracks(reader, names, Source.PROMETHEUS, facts.since).items():
         (track,) = tracks if len(tracks) == 1 else (None,)
         for at, number in track.points if track and instants else ():
@@ -54,7 +56,7 @@ def stored(reader: Reader, names: Names, facts: Facts) -> Seen:
 
 def scraped(given: Reading, reader: Reader, names: Names, facts: Facts) -> Reading:
     """What raw samples may say: at the end what the exporter said at the last scrape, at each scrape what it said around it."""
-    instants = scrapes(reader, names, facts.since)
+    instants = scrapes(reader, names, facts)
     parts: dict[Key, Thing] = {}
     for key, thing in given.parts.items():
         at_last = given.parts.get((SCRAPE, str(instants[-1]), *key)) if instants and key[0] != SCRAPE else None
@@ -73,8 +75,13 @@ def counts(given: Reading, reader: Reader, names: Names) -> Reading:
     return Reading(parts=parts, may_lack=frozenset(may_lack), may_add=frozenset({SCRAPE}), because=given.because)
 
 
-def scrapes(reader: Reader, names: Names, since: UnixNs) -> tuple[UnixNs, ...]:
-    """Instants after ``since`` at which Prometheus scraped the exporter with success. Empty if it scrapes several instances."""
+def scrapes(reader: Reader, names: Names, facts: Facts) -> tuple[UnixNs, ...]:
+    """Instants in the load at which Prometheus scraped the exporter with success.
+
+    Empty if it scrapes several instances, or by a clock that we know nothing of.
+    """
+    if not facts.is_ours:
+        return ()
     owners = {
         (timeline.labels.get("job"), timeline.labels.get("instance"))
         for name in names
@@ -85,9 +92,9 @@ def scrapes(reader: Reader, names: Names, since: UnixNs) -> tuple[UnixNs, ...]:
     (owner,) = owners
     ups = [each for each in reader.series(Source.PROMETHEUS, "up") if (each.labels.get("job"), each.labels.get("instance")) == owner]
     if ups:
-        return tuple(at for at, number in ups[0].samples if number == 1 and at > since)
+        return tuple(at for at, number in ups[0].samples if number == 1 and at > facts.since)
     first = next(timeline for name in names for timeline in reader.series(Source.PROMETHEUS, name))
-    return tuple(at for at, _ in first.samples if at > since)
+    return tuple(at for at, _ in first.samples if at > facts.since)
 
 
 def _polls_around(reader: Reader, names: Names, facts: Facts) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
@@ -98,9 +105,9 @@ def _polls_around(reader: Reader, names: Names, facts: Facts) -> list[tuple[Unix
     interval_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
     polls = [poll for poll in reader.polls.get(Source.AGENT_EXPORTER, ()) if poll.count]
     found = []
-    for at in scrapes(reader, names, facts.since):
-        earlier = bisect.bisect_right(polls, at, key=lambda poll: UnixNs(poll.at + round(poll.took_s * 1e9)))
-        later = bisect.bisect_left(polls, at + interval_ns, key=lambda poll: poll.at)
+    for at in scrapes(reader, names, facts):
+        earlier = bisect.bisect_right(polls, at - TOLERANCE_NS, key=lambda poll: UnixNs(poll.at + round(poll.took_s * 1e9)))
+        later = bisect.bisect_left(polls, at + interval_ns + TOLERANCE_NS, key=lambda poll: poll.at)
         if earlier:
             found.append((at, polls[earlier - 1].at, polls[min(later, len(polls) - 1)].at))
     return found

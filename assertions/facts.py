@@ -9,6 +9,7 @@ from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealt
 
 WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
 """Calls that we saw from beginning to end. Of the others it is not known what the stack should say."""
+EMBEDDED = "embedded"
 USER, ASSISTANT = "user", "assistant"
 JITTER_BUFFER_S = 0.04
 """The least that a WebRTC receiver holds back: packets that are late by no more are played as if on time."""
@@ -59,6 +60,11 @@ class Facts:
     def since(self) -> UnixNs:
         """The instant before which nothing that is counted happened."""
         return self.evidence.info.load_started_at or self.evidence.info.started_at
+
+    @property
+    def is_ours(self) -> bool:
+        """The stack is the embedded one: nobody else uses it, and its clock is ours."""
+        return self.evidence.info.target == EMBEDDED
 
     def named(self, call_id: str) -> str:
         """``call-1``, or the id of a call that is not ours."""
