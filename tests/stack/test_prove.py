@@ -34,6 +34,8 @@ class Proof:
     red: tuple[str, ...]
     undecided: tuple[str, ...]
     took_s: float
+    said: str
+    """What the run printed."""
     load: float
     """Load average of one minute before it began: these machines do other work, too."""
 
@@ -80,6 +82,7 @@ def prove(directory: Path, *arguments: str, seeded: str, must: str) -> Proof:
         red=by_status["fail"],
         undecided=by_status["inconclusive"],
         took_s=(clock.now() - began) / 1e9,
+        said=done.stdout,
         load=load,
     )
 
@@ -90,7 +93,7 @@ def test_a_defect_is_caught_where_it_was_seeded(defect: Defect, tmp_path: Path, 
     proof = prove(tmp_path, "--defect", defect.name, seeded=defect.name, must=defect.claim)
     proofs.append(proof)
 
-    assert proof.exit_code == 1
+    assert proof.exit_code == 1, proof.said
     assert defect.claim in proof.red
     hops = [claim for claim in proof.red if claim.partition("/")[0] == defect.claim.partition("/")[0]]
     assert hops[0] == defect.claim
@@ -102,5 +105,5 @@ def test_a_healthy_stack_is_green(number: int, tmp_path: Path, proofs: list[Proo
     proof = prove(tmp_path, "--seed", str(number), seeded=f"nothing ({number} of {HEALTHY})", must="-")
     proofs.append(proof)
 
-    assert proof.exit_code == 0
+    assert proof.exit_code == 0, proof.said
     assert proof.red == ()
