@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -13,10 +14,14 @@ from typing import Any
 from harness import profiles
 from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
 from harness.errors import UsageError
+from harness.load import schedule
 from harness.model import Grade, Scenario, Slo, TurnPlan
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 """Where the repository keeps its own."""
+
+_RATE = Number(at_least=0.001, at_most=1000)
+_SECONDS = Number(at_least=0.1, at_most=86400)
 
 SHAPE = Table(
     keys={
@@ -30,8 +35,19 @@ SHAPE = Table(
                 text=Text(choices=("at-once",)),
                 table=Table(
                     keys={
-                        "model": Key(shape=Text(choices=("at-once", "constant")), says="how calls arrive", is_required=True),
-                        "calls_per_s": Key(shape=Number(at_least=0.001, at_most=1000), says="arrival rate of the constant model"),
+                        "model": Key(shape=Text(choices=tuple(schedule.KEYS)), says="how calls arrive", is_required=True),
+                        "calls_per_s": Key(shape=_RATE, says="arrival rate: steady, mean (poisson), final (ramp), first (step, spike)"),
+                        "from_per_s": Key(shape=Number(at_least=0, at_most=1000), says="ramp: arrival rate at the start"),
+                        "over_s": Key(shape=_SECONDS, says="ramp: how long the rate grows; soak: seconds over which the calls are spread"),
+                        "add_per_s": Key(shape=_RATE, says="step: what each step adds to the rate"),
+                        "every_s": Key(shape=_SECONDS, says="step: how long each step lasts"),
+                        "peak_per_s": Key(shape=_RATE, says="spike: arrival rate during the spike"),
+                        "at_s": Key(shape=_SECONDS, says="spike: when it begins"),
+                        "for_s": Key(shape=_SECONDS, says="spike: how long it lasts"),
+                        "file": Key(
+                            shape=Text(),
+                            says="recorded: text file beside the scenario, one time in seconds a line; the earliest is the start",
+                        ),
                     }
                 ),
             ),
@@ -149,13 +165,40 @@ def _arrival(document: Document) -> dict[str, Any]:
     arrival = document.data.get("arrival", "at-once")
     if isinstance(arrival, str):
         return {"model": arrival}
-    if arrival["model"] == "constant" and "calls_per_s" not in arrival:
-        msg = f"{document.where('arrival')}: arrival: model constant needs calls_per_s"
+    model, needed = arrival["model"], schedule.KEYS[arrival["model"]]
+    if lacking := [key for key in needed if key not in arrival]:
+        msg = f"{document.where('arrival')}: arrival: model {model} needs {' and '.join(lacking)}"
         raise UsageError(msg)
-    if arrival["model"] == "at-once" and "calls_per_s" in arrival:
-        msg = f"{document.where('arrival', 'calls_per_s')}: arrival: model at-once has no rate; delete calls_per_s, or use model constant"
+    if extra := [key for key in arrival if key not in ("model", *needed)]:
+        msg = f"{document.where('arrival', extra[0])}: arrival: model {model} takes no {extra[0]}; delete it, or use another model"
         raise UsageError(msg)
-    return dict(arrival)
+    return {**arrival, "times_s": _recorded(document, arrival["file"])} if "file" in arrival else dict(arrival)
+
+
+def _recorded(document: Document, name: str) -> list[float]:
+    """The times in a file, kept with the scenario: ``run.json`` needs no other file."""
+    path = Path(document.file).parent / name
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{document.where('arrival', 'file')}: arrival.file: {path} cannot be read: {exc}"
+        raise UsageError(msg) from exc
+    times = [_time(path, number, line) for number, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")]
+    if len(times) < document.data["calls"]:
+        msg = f"{document.where('calls')}: calls: wanted at most the {len(times)} times in {path}, got {document.data['calls']}"
+        raise UsageError(msg)
+    return times
+
+
+def _time(path: Path, number: int, line: str) -> float:
+    try:
+        time_s = float(line)
+    except ValueError:
+        time_s = math.nan
+    if not math.isfinite(time_s):
+        msg = f"{path}:{number}: wanted a time in seconds, got '{line.strip()}'"
+        raise UsageError(msg)
+    return time_s
 
 
 def _turn(document: Document, index: int, prompts: Mapping[str, str]) -> TurnPlan:

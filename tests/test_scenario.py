@@ -91,7 +91,12 @@ def test_patterns_in_requires_name_the_claims_they_match(tmp_path: Path) -> None
         (GOOD + "arrival: {model: constant}\n", "burst.yaml:7: arrival: model constant needs calls_per_s"),
         (
             GOOD + "arrival: {model: at-once, calls_per_s: 2}\n",
-            "burst.yaml:7: arrival: model at-once has no rate; delete calls_per_s, or use model constant",
+            "burst.yaml:7: arrival: model at-once takes no calls_per_s; delete it, or use another model",
+        ),
+        (GOOD + "arrival:\n  model: spike\n  calls_per_s: 1\n  at_s: 3\n", "burst.yaml:7: arrival: model spike needs peak_per_s and for_s"),
+        (
+            GOOD + "arrival:\n  model: poisson\n  calls_per_s: 1\n  over_s: 3\n",
+            "burst.yaml:10: arrival: model poisson takes no over_s; delete it, or use another model",
         ),
         (
             GOOD.replace("[calls/rows]", "[calls/rowz]"),
@@ -116,6 +121,36 @@ def test_patterns_in_requires_name_the_claims_they_match(tmp_path: Path) -> None
 def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
     """What, where, got, wanted."""
     assert complaint(tmp_path, text) == said
+
+
+RECORDED = GOOD + "arrival: {model: recorded, file: times.txt}\n"
+
+
+def test_recorded_times_come_from_the_file_beside_the_scenario(tmp_path: Path) -> None:
+    """Comments and empty lines are no times."""
+    (tmp_path / "times.txt").write_text("# of Monday\n1700000000.5\n\n1700000003\n")
+
+    assert load(tmp_path, RECORDED).arrival["times_s"] == [1700000000.5, 1700000003.0]
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        ("1\nnan\n", "times.txt:2: wanted a time in seconds, got 'nan'"),
+        ("1\nnoon\n", "times.txt:2: wanted a time in seconds, got 'noon'"),
+        ("1\n", "burst.yaml:3: calls: wanted at most the 1 times in times.txt, got 2"),
+    ],
+)
+def test_recorded_times_that_cannot_be_used_are_named(tmp_path: Path, times: str, said: str) -> None:
+    """With file and line."""
+    (tmp_path / "times.txt").write_text(times)
+
+    assert complaint(tmp_path, RECORDED) == said
+
+
+def test_a_missing_file_of_times_is_named(tmp_path: Path) -> None:
+    """Where the scenario names it."""
+    assert complaint(tmp_path, RECORDED).startswith("burst.yaml:7: arrival.file: times.txt cannot be read")
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
