@@ -134,7 +134,6 @@ class NativePort:
         self.memory = self._ffi.new("core_port *")
         self._streams: list[CompiledStream] = []
         self._taken = self._others = 0
-        self.overruns = 0
         memory, wire, outgoing = self.memory, given.wire, given.outgoing
         memory.fd = wire.socket.fileno()
         memory.context = self._ffi.cast("void *", aiortc_adapter.context_address(wire.outbound))
@@ -168,12 +167,11 @@ class NativePort:
             given.take(UnixNs(kept.at), bytes(self._ffi.buffer(kept.data, kept.length)))
         self._others = others
 
-    def take_packets(self) -> None:
-        """Gives every packet in the ring to its stream's ear, once."""
+    def take_packets(self, newest: int) -> None:
+        """Gives the ``newest`` packets in the ring to their streams' ears, each once."""
         memory = self.memory
         arrived = memory.arrived
-        first = max(self._taken, arrived - _SAFE)
-        self.overruns += first - self._taken
+        first = max(self._taken, arrived - min(newest, _SAFE))
         for index in range(first, arrived):
             kept = memory.ring[index % _RING]
             at, number, timestamp, stream = kept.at, kept.number, kept.timestamp, kept.stream
@@ -216,11 +214,13 @@ class CompiledStream:
         memory, ear = self._memory, self.ear
         if isinstance(ear, LightEar) and not is_final:
             loud_at, highest = memory.loud_at, memory.highest
-            is_wanted = ear.wants(loud_at if loud_at > self._loud_seen else 0, memory.quiet_at, now, is_attentive)
-            if not is_wanted and highest - self._highest_taken < _ROLL_OVER:
+            newest = ear.wants(loud_at if loud_at > self._loud_seen else 0, memory.quiet_at, now, is_attentive)
+            if not newest and highest - self._highest_taken < _ROLL_OVER:
                 return []
             self._loud_seen, self._highest_taken = loud_at, highest
-        self._native.take_packets()
+            self._native.take_packets(max(1, newest))
+        else:
+            self._native.take_packets(_SAFE)
         told = list(ear.sounds(now, is_final, is_attentive))
         if isinstance(ear, LightEar):
             memory.silence_bytes = max(0, ear.silence_bytes)
@@ -270,12 +270,20 @@ class NativeSpeech:
         with self._lock:
             self._memory.hushed_to = self._memory.clip_tail
 
+    @property
+    def packets(self) -> int:
+        """Sent so far."""
+        return int(self._memory.packets)
+
+    def take_late_ns(self) -> int:
+        """How late the latest packet left since the last call."""
+        late_ns = int(self._memory.late_ns)
+        self._memory.late_ns = 0
+        return late_ns
+
     def collect(self) -> None:
         """Tells the Outgoing what has left."""
         memory, outgoing = self._memory, self._outgoing
-        outgoing.packets, outgoing.octets = memory.packets, memory.octets
-        outgoing.late_ns = max(outgoing.late_ns, memory.late_ns)
-        memory.late_ns = 0
         while self._given:
             given = self._given[0]
             is_over = memory.clip_head > given.index

@@ -23,10 +23,14 @@ RECENT = 45
 """Packets that a light ear remembers, encrypted: 0.9 s. A beginning noticed by a probe may be ``_PROBE_NS`` old."""
 _PATIENCE = 3
 """Packets that wait for an earlier one before it is given up: 60 ms."""
+_MEMORY_FRAMES = 16
+"""In which a beginning is looked for: half of the full grade's memory, a third of its cost."""
 _LEAD = 6
 """Packets decoded before the first one whose size tells of sound: the decoder settles, and a soft beginning is not missed."""
-_TAIL_BEFORE, _TAIL_AFTER = 12, 4
+_TAIL_BEFORE, _TAIL_AFTER = 8, 2
 """Packets decoded around the last one whose size tells of sound, to find the end."""
+_FOR_BEGINNING, _FOR_END = 12, 36
+"""Packets needed to find one: the above, and those that came until it was noticed."""
 _QUIET_RUN = 10
 """Quiet packets in a row after which nothing more is decoded: 0.2 s; the sizes of the last half are what silence weighs here."""
 _PROBE_NS, _DOUBTFUL_PROBE_NS = 800_000_000, 200_000_000
@@ -170,7 +174,7 @@ class LightEar:
         self._unprotect = unprotect
         self._tag_bytes = tag_bytes
         self._decoding = _Decoding()
-        self._voice = Voice(RATE_HZ, FRAME_SAMPLES, LOOK_AHEAD_SAMPLES)
+        self._voice = Voice(RATE_HZ, FRAME_SAMPLES, LOOK_AHEAD_SAMPLES, _MEMORY_FRAMES)
         self._recent: deque[_Packet] = deque(maxlen=RECENT)
         self._state = _State.DECODING
         self._loud_at = 0
@@ -197,17 +201,24 @@ class LightEar:
         if number - self._decrypted > _REMEMBERED:
             self._plain(self._recent[-1])
 
-    def wants(self, loud_at: int, quiet_at: int, now: int, is_attentive: bool) -> bool:
-        """Whether ``sounds`` has anything to do: loud_at, quiet_at: last arrival of a packet over and up to ``silence_bytes``."""
+    def wants(self, loud_at: int, quiet_at: int, now: int, is_attentive: bool) -> int:
+        """How many of the latest packets ``sounds`` has to see. 0: it has nothing to do.
+
+        loud_at, quiet_at: last arrival of a packet over ``silence_bytes``, and of another one.
+        """
         match self._state:
             case _State.DECODING:
-                return True
+                return RECENT
             case _State.RESTING:
-                return loud_at > self._rested_at or (is_attentive and now - self._probed_at > _PROBE_NS and self._is_doubtful())
+                if loud_at > self._rested_at:
+                    return _FOR_BEGINNING
+                return RECENT if is_attentive and now - self._probed_at > _PROBE_NS and self._is_doubtful() else 0
             case _State.FOLLOWING:
+                if now - max(loud_at, self._loud_at) > _FOLLOWED_NS:
+                    return RECENT if self._is_doubtful() else _FOR_END
                 is_gapless = now - max(quiet_at, self._quiet_at) > _GAPLESS_NS
                 is_probing = now - self._probed_at > _DOUBTFUL_PROBE_NS and (is_gapless or self._is_doubtful())
-                return is_probing or now - max(loud_at, self._loud_at) > _FOLLOWED_NS
+                return RECENT if is_probing else 0
 
     def sounds(self, now: UnixNs, is_final: bool = False, is_attentive: bool = True) -> Iterator[Utterance]:
         """See Ear."""

@@ -147,8 +147,7 @@ class Leg:
         """Since the last call: the highest interarrival jitter, and how late our latest packet was sent, in seconds."""
         streams = [stream for port in self.ports for stream in list(port.incoming.values())]
         jitter = max((stream.take_jitter_peak() for stream in streams), default=0.0)
-        late_ns, self._outgoing.late_ns = self._outgoing.late_ns, 0
-        return jitter / RATE_HZ, late_ns / 1e9
+        return jitter / RATE_HZ, self._outgoing.take_late_ns() / 1e9
 
     def write_recording(self, path: Path) -> UnixNs | None:
         """Writes both sides as WAV, 24 kHz, 16 bit: caller left, agent right. To be called after ``Engine.remove``, in a thread.

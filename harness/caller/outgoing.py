@@ -35,6 +35,13 @@ class Core(Protocol):
     def is_speaking(self) -> bool:
         """A clip that it took has not left."""
 
+    @property
+    def packets(self) -> int:
+        """Sent so far."""
+
+    def take_late_ns(self) -> int:
+        """How late the latest packet left since the last call."""
+
     def push(self) -> None:
         """Clips wait."""
 
@@ -48,9 +55,8 @@ class Outgoing:
     def __init__(self, ssrc: int, payload_type: int, clock: Clock, keeps_sound: bool = True) -> None:
         """keeps_sound: ``pieces`` are wanted."""
         self.ssrc = ssrc
-        self.packets = self.octets = 0
-        self.late_ns = 0
-        """How late the latest packet left since whoever reads it last set it back."""
+        self._packets = self._octets = 0
+        self._late_ns = 0
         self._payload_type = payload_type
         self._clock = clock
         self._keeps_sound = keeps_sound
@@ -95,6 +101,18 @@ class Outgoing:
         """Payload type, sequence number and RTP time of the first packet."""
         return self._payload_type, self._sequence, self._timestamp
 
+    @property
+    def packets(self) -> int:
+        """Sent so far."""
+        return self._packets if self._core is None else self._core.packets
+
+    def take_late_ns(self) -> int:
+        """How late the latest packet left since the last call."""
+        if self._core is not None:
+            return self._core.take_late_ns()
+        late_ns, self._late_ns = self._late_ns, 0
+        return late_ns
+
     def next_clip(self) -> Clip | None:
         """Takes the clip that has waited longest."""
         with contextlib.suppress(IndexError):
@@ -134,12 +152,12 @@ class Outgoing:
     def left(self, sent_ns: int, due_ns: int, payload_bytes: int) -> None:
         """The packet just written was sent at ``sent_ns`` and due at ``due_ns``, both monotonic."""
         self._last = (due_ns, self._timestamp)
-        if sent_ns - due_ns > self.late_ns:
-            self.late_ns = sent_ns - due_ns
+        if sent_ns - due_ns > self._late_ns:
+            self._late_ns = sent_ns - due_ns
         self._sequence = (self._sequence + 1) & 0xFFFF
         self._timestamp = (self._timestamp + FRAME_SAMPLES) & 0xFFFFFFFF
-        self.packets += 1
-        self.octets += payload_bytes
+        self._packets += 1
+        self._octets += payload_bytes
         if self._clip is not None:
             self.said(self._clip, self._next, self._clock.at_monotonic(sent_ns))
             self._next += 1
@@ -181,8 +199,8 @@ class Outgoing:
             ssrc=self.ssrc,
             ntp=rtcp.ntp(self._clock.at_monotonic(now_ns)),
             rtp_timestamp=(timestamp + elapsed) & 0xFFFFFFFF,
-            packets=self.packets,
-            octets=self.octets,
+            packets=self._packets,
+            octets=self._octets,
         )
 
 

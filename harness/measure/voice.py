@@ -13,7 +13,7 @@ from harness.model import UnixNs, value
 
 PAUSE_S = 0.4
 """Silence shorter than this is inside an utterance: stops and word gaps are below 0.25 s, sentence gaps mostly above."""
-_MEMORY_FRAMES = 30
+MEMORY_FRAMES = 30
 """0.6 s: what onset needs to know the noise (0.3 s), and the softest rise."""
 _TAIL_NS = 160_000_000
 """How long after its last loud block an utterance may fade."""
@@ -36,14 +36,17 @@ class Utterance:
 class Voice:
     """Takes frames in the order of their sound."""
 
-    def __init__(self, rate_hz: int, frame_samples: int, look_ahead_samples: int) -> None:
-        """frame_samples: of an ordinary frame. look_ahead_samples: by how much the codec delays sound; taken off every instant."""
+    def __init__(self, rate_hz: int, frame_samples: int, look_ahead_samples: int, memory_frames: int = MEMORY_FRAMES) -> None:
+        """frame_samples: of an ordinary frame. look_ahead_samples: by how much the codec delays sound; taken off every instant.
+
+        memory_frames: how far back a beginning is looked for; 15 are what its noise is taken from.
+        """
         self._rate_hz = rate_hz
         self._look_ahead_ns = look_ahead_samples * 1_000_000_000 // rate_hz
         self._block = frame_samples // 4
         self._loud = power(LOUD_DBFS)
         self._silence = np.zeros(frame_samples, np.int16)
-        self._frames: deque[tuple[int, NDArray[np.int16]]] = deque(maxlen=_MEMORY_FRAMES)
+        self._frames: deque[tuple[int, NDArray[np.int16]]] = deque(maxlen=memory_frames)
         self.is_loud = False
         """Whether the last frame may be speech."""
         self._forget(0)
@@ -106,7 +109,7 @@ class Voice:
         """Nothing was sent before ``at``: silence stands there."""
         self._frames.clear()
         step_ns = self._ns(len(self._silence))
-        self._frames.extend((at - n * step_ns, self._silence) for n in range(_MEMORY_FRAMES, 0, -1))
+        self._frames.extend((at - n * step_ns, self._silence) for n in range(self._frames.maxlen or 0, 0, -1))
 
     def _begin(self) -> Utterance | None:
         sample = onset(np.concatenate([pcm for _, pcm in self._frames]), self._rate_hz)
