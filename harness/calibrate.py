@@ -19,6 +19,7 @@ from harness.measure.figures import figures
 from harness.model import Calibration, CallRecord, UnixNs
 
 RULER = Path("logs/agent-ruler.jsonl")
+ONSET_NS = 50_000_000
 
 
 def from_runs(paths: Sequence[Path], *, made_at: str) -> tuple[Calibration, str]:
@@ -100,7 +101,9 @@ def _answers(record: CallRecord, here: list[dict[str, Any]]) -> Iterator[Exchang
         if turn.first_word_at is None or turn.void is not None:
             continue
         heard = [note for note in here if note["kind"] == "heard" and turn.user_speech_started_at < note["ended_at"] < turn.first_word_at]
-        said = [note for note in here if note["kind"] == "said" and turn.user_speech_ended_at < note["started_at"] < turn.first_word_at]
+        # An onset may be found a little before it left: the codec smears it.
+        until = turn.first_word_at + ONSET_NS
+        said = [note for note in here if note["kind"] == "said" and turn.user_speech_ended_at < note["started_at"] < until]
         if heard and said:
             yield Exchange(
                 speech_ended_at=turn.user_speech_ended_at,

@@ -18,7 +18,7 @@ _READY_S = 30.0
 
 def start(supervisor: Supervisor, *, repository: Path, env: Mapping[str, str]) -> Child:
     """Starts it and waits until it is registered with the media server. env: as for the reference agent."""
-    own = {name: said for name, said in os.environ.items() if name.startswith("RESPONDER_")}
+    own = {name: said for name, said in os.environ.items() if name.startswith("RESPONDER_") or name in ("VOXPROOF_HOME", "CC")}
     path = os.pathsep.join((str(repository), env["PYTHONPATH"]))
     child = supervisor.start(
         Command(
