@@ -14,6 +14,8 @@ NAME = "responder"
 """Name under which it takes dispatches: a scenario that asks for this agent is answered by it."""
 _REGISTERED = b"registered worker"
 _READY_S = 30.0
+SPREAD_S = "0.8"
+"""Delays differ, unless RESPONDER_SPREAD_S says otherwise: where all turns take as long, no rule over the wrong time shows (claim ttfw/rule)."""
 
 
 def start(supervisor: Supervisor, *, repository: Path, env: Mapping[str, str]) -> Child:
@@ -24,7 +26,7 @@ def start(supervisor: Supervisor, *, repository: Path, env: Mapping[str, str]) -
         Command(
             name="agent",
             argv=(sys.executable, "-m", "fixtures.responder"),
-            env={**own, **env, "PYTHONPATH": path},
+            env={"RESPONDER_SPREAD_S": SPREAD_S, **own, **env, "PYTHONPATH": path},
             cwd=repository,
             signals=(signal.SIGTERM, signal.SIGTERM, signal.SIGKILL),
             stops_before=True,
