@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("scenario", metavar="SCENARIO", help="a file, or one of: voxproof list scenarios")
     verb.add_argument("--target", metavar="FILE", help="target.yaml of a stack that runs already; without it the embedded stack is started")
     verb.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
+    verb.add_argument("--max-calls", type=_whole, metavar="N", help="place at most the first N calls of the scenario")
     verb.add_argument("--agent", metavar="NAME", help="instead of the scenario's; responder: the embedded stack answers with it")
     verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
     verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")
@@ -146,6 +147,14 @@ def _verb(verbs: Any, name: str, function: Callable[[argparse.Namespace], int], 
 
 def _add_run(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("run", metavar="RUN", help="a run directory, a run id, or latest")
+
+
+def _whole(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        msg = f"wanted a whole number of at least 1, got '{text}'"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 if __name__ == "__main__":

@@ -504,6 +504,15 @@ class Scenario:
 
 
 @value
+class Prices:
+    """What a target's calls cost, as its owner says."""
+
+    per_call: float
+    per_agent_minute: float
+    currency: str
+
+
+@value
 class Target:
     """Where the monitored stack is. Credentials are values here and never written to a run directory."""
 
@@ -522,6 +531,8 @@ class Target:
     is_embedded: bool = False
     supabase_token: str | None = None
     """Of a role that only reads: ``voxproof_judge``, or a user. None: the key's own role reads."""
+    prices: Prices | None = None
+    """For the estimate before the first call. None: none were given."""
 
 
 @value

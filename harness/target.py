@@ -11,9 +11,9 @@ import aiohttp
 import httpx
 from livekit.api import ListRoomsRequest, LiveKitAPI, ServerError
 
-from harness.document import Document, Free, Key, Table, Text, parse
+from harness.document import Document, Free, Key, Number, Table, Text, parse
 from harness.errors import UsageError
-from harness.model import Source, Target
+from harness.model import Prices, Source, Target
 
 _TIMEOUT_S = 5.0
 _ENV = "name of the environment variable that holds"
@@ -53,6 +53,18 @@ SHAPE = Table(
             ),
             says="the call history",
         ),
+        "prices": Key(
+            shape=Table(
+                keys={
+                    "per_call": Key(shape=Number(at_least=0), says="price of a call; 0 if absent"),
+                    "per_agent_minute": Key(
+                        shape=Number(at_least=0), says="price of a minute of the agent: models, speech, media; 0 if absent"
+                    ),
+                    "currency": Key(shape=Text(), says="such as EUR", is_required=True),
+                }
+            ),
+            says="what calls cost here, for the estimate that is printed before the first one",
+        ),
         "blind": Key(shape=Free(), says=f"sources that can never be read, each with the reason; of {', '.join(Source)}"),
     }
 )
@@ -83,6 +95,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Target:
         supabase_key=_credential(document, environ, "supabase", "key_env", "SUPABASE_SERVICE_KEY") if supabase else None,
         supabase_token=_credential(document, environ, "supabase", "token_env", "") if supabase and supabase.get("token_env") else None,
         blind=_blind(document),
+        prices=_prices(document),
     )
     for source, where in _unseen(target).items():
         if source not in target.blind:
@@ -129,6 +142,15 @@ def _credential(document: Document, environ: Mapping[str, str], table: str, key:
         msg = f"{document.where(table, key)}: {table}.{key}: the environment variable {name} is not set; export it, or name another"
         raise UsageError(msg)
     return environ[name]
+
+
+def _prices(document: Document) -> Prices | None:
+    given = document.data.get("prices")
+    if given is None:
+        return None
+    return Prices(
+        per_call=float(given.get("per_call", 0)), per_agent_minute=float(given.get("per_agent_minute", 0)), currency=given["currency"]
+    )
 
 
 def _blind(document: Document) -> dict[str, str]:

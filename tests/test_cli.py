@@ -38,7 +38,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     said = capsys.readouterr()
     assert (code, said.out) == (2, "")
     assert "Traceback" not in said.err
-    return said.err.removeprefix("voxproof: ").rstrip("\n")
+    return said.err.partition("voxproof: ")[2].rstrip("\n")
 
 
 def write(name: str, text: str) -> str:
@@ -206,6 +206,28 @@ def test_an_interrupt_before_the_first_call_is_a_sentence(capsys: pytest.Capture
 
     assert cli.main(["run", "smoke"]) == 3
     assert capsys.readouterr().err == "voxproof: interrupted before anything could be judged\n"
+
+
+def test_what_a_target_may_cost_is_said_before_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the calls that --max-calls leaves; even a target that then turns out not to answer."""
+    write("t.yaml", target(9) + "prices: {per_call: 0.5, currency: EUR}\n")
+
+    code = cli.main(["run", write("burst.yaml", SCENARIO.replace("calls: 1", "calls: 40")), "--target", "t.yaml", "--max-calls", "2"])
+
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "before t is called: 2 calls, at most 2.7 agent minutes, at most 1.00 EUR by the target's prices" in said
+    assert said.index("before t is called") < said.index("voxproof: ")
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5"])
+def test_a_limit_that_is_no_number_of_calls_is_refused(capsys: pytest.CaptureFixture[str], limit: str) -> None:
+    """Nothing is placed by mistake."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "smoke", f"--max-calls={limit}"])
+
+    assert ended.value.code == 2
+    assert f"wanted a whole number of at least 1, got '{limit}'" in capsys.readouterr().err
 
 
 def test_a_bug_of_ours_is_no_verdict(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from harness import target
 from harness.errors import UsageError
-from harness.model import Target
+from harness.model import Prices, Target
 
 ENVIRON = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32, "SUPABASE_SERVICE_KEY": "service"}
 GOOD = """\
@@ -47,6 +47,14 @@ def test_another_variable_may_hold_a_credential(tmp_path: Path) -> None:
     text = GOOD.replace("  url: wss", "  api_key_env: STAGING_KEY\n  url: wss")
 
     assert load(tmp_path, text, ENVIRON | {"STAGING_KEY": "theirs"}).livekit_api_key == "theirs"
+
+
+def test_prices_are_the_owners(tmp_path: Path) -> None:
+    """A price that is not given is nothing; without any there is no estimate of cost."""
+    text = GOOD + "prices: {per_agent_minute: 0.07, currency: EUR}\n"
+
+    assert load(tmp_path, text).prices == Prices(per_call=0.0, per_agent_minute=0.07, currency="EUR")
+    assert load(tmp_path, GOOD).prices is None
 
 
 def test_a_token_that_only_reads_may_be_named(tmp_path: Path) -> None:

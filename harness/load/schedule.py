@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -38,6 +39,16 @@ def plans(scenario: Scenario, *, prefix: str) -> tuple[CallPlan, ...]:
         )
         for index, due_s in enumerate(due_times(scenario.calls, scenario.arrival, seed=scenario.seed), start=1)
     )
+
+
+def first(scenario: Scenario, calls: int) -> Scenario:
+    """The same with its first ``calls`` calls only, each due when it was."""
+    if calls >= scenario.calls:
+        return scenario
+    arrival = dict(scenario.arrival)
+    if arrival["model"] == "soak":
+        arrival["over_s"] *= calls / scenario.calls
+    return dataclasses.replace(scenario, calls=calls, arrival=arrival)
 
 
 def due_times(calls: int, arrival: Mapping[str, Any], *, seed: int = 0) -> tuple[float, ...]:

@@ -1,8 +1,9 @@
-"""``alerts``: what the alerts of a rule file do, in virtual time."""
+"""``alerts`` and ``lint``: what can be said of rules and dashboards without a run."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import codec
@@ -42,3 +43,40 @@ def alerts(options: argparse.Namespace) -> int:
     if wrong:
         return 1
     return 3 if any(proof.not_shown for proof in proofs) else 0
+
+
+def lint(options: argparse.Namespace) -> int:
+    """With ``--prometheus`` the names and types of that server are held against the queries, too; it is only read."""
+    from harness.rules.lint import lint as lint_query
+    from harness.rules.queries import queries
+
+    types = _types(options.prometheus) if options.prometheus else None
+    asked = [query for path in options.files for query in queries(Path(path))]
+    if not asked:
+        raise UsageError(f"{', '.join(options.files)}: no query")
+    found = [finding for query in asked for finding in lint_query(query, types=types, scrape_s=options.scrape_interval)]
+    rows = [(finding.query.place, finding.query.name, finding.check, finding.sentence) for finding in found]
+    summary = f"{len(asked)} queries, {len(found)} findings" + ("" if types is None else f", against {len(types)} metrics of the server")
+    print_result(
+        options, {"queries": len(asked), "findings": codec.to_json(found)}, "\n".join([*([columns(rows)] if rows else []), summary])
+    )
+    return 1 if found else 0
+
+
+def _types(url: str) -> Mapping[str, str]:
+    """Metric names and types of a Prometheus, and the names of what its rules record."""
+    import httpx
+
+    try:
+        with httpx.Client(base_url=url, timeout=10.0) as client:
+            metadata = client.get("/api/v1/metadata").raise_for_status().json()["data"]
+            names = client.get("/api/v1/label/__name__/values").raise_for_status().json()["data"]
+    except (httpx.HTTPError, ValueError, KeyError) as exc:
+        raise UsageError(f"prometheus at {url} did not tell its metrics: {exc}; is it up?") from exc
+    types = {name: str(entries[0]["type"]) for name, entries in metadata.items()}
+    return {**{name: "unknown" for name in names if not _is_part(name, types)}, **types}
+
+
+def _is_part(name: str, types: Mapping[str, str]) -> bool:
+    """A histogram's own series, or a counter whose name the metadata has without its ending."""
+    return any(name.endswith(end) and name.removesuffix(end) in types for end in ("_bucket", "_sum", "_count", "_total"))

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness import codec, rundir, scenario
 from harness.errors import UsageError
+from harness.load import schedule
 from harness.verbs.output import Progress, columns, home, print_result, shown
 from harness.verbs.recorded import show
 
@@ -32,7 +33,7 @@ def calibrate(options: argparse.Namespace) -> int:
     paths = [rundir.find(name) for name in options.runs]
     is_responder = options.agent == responder.NAME
     if not paths:
-        options.target, options.seed, options.defect, options.agent = None, None, None, None
+        options.target, options.seed, options.defect, options.agent, options.max_calls = None, None, None, None, None
         beside = ("calibration-light", "calibration-light", "calibration-delay", "calibration-jitter") if is_responder else ()
         for name in (*(("calibration" if is_responder else "smoke",) * options.times), *beside):
             options.scenario = name
@@ -56,6 +57,7 @@ def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
     from harness import target
     from harness.caller.prompts import load_prompts
     from harness.check import CLAIMS
+    from harness.load.estimate import estimate
     from harness.run import Order
     from harness.run import run as run_order
 
@@ -63,9 +65,13 @@ def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
     planned = scenario.load(
         scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
     )
+    if options.max_calls is not None:
+        planned = schedule.first(planned, options.max_calls)
+    their = target.load(Path(options.target), os.environ) if options.target else None
+    progress = Progress()
     order = Order(
         scenario=planned,
-        target=target.load(Path(options.target), os.environ) if options.target else None,
+        target=their,
         defect=_defect(options),
         calibration=_calibration(options, planned) if is_calibrated else None,
         home=home(),
@@ -73,7 +79,9 @@ def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
         environ=os.environ,
         argv=options.argv,
     )
-    return run_order(order, progress=Progress())
+    if their is not None:
+        progress(f"before {their.name} is called: {estimate(planned, their.prices).sentence}; fewer: --max-calls N")
+    return run_order(order, progress=progress)
 
 
 def _defect(options: argparse.Namespace) -> Any:
