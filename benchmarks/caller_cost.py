@@ -13,6 +13,8 @@ import multiprocessing
 import os
 import platform
 import secrets
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,7 +24,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sfu import Sfu, lone_sfu, participant
+from benchmarks.sfu import Sfu, lone_sfu, participant, token
 from harness.caller import aiortc_adapter
 from harness.caller.clip import Clip, load
 from harness.caller.engine import Engine
@@ -33,6 +35,7 @@ from harness.caller.signaling import PeerMode
 from harness.clock import Clock
 from harness.model import Grade, value
 from harness.stack.home import home_dir
+from harness.stack.provision import obtain
 
 _SETTLE_S = 4.0
 """The first turn is over."""
@@ -50,6 +53,9 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=("python", "compiled"), default=["python", "compiled"])
     parser.add_argument("--grades", type=Grade, nargs="+", choices=tuple(Grade), default=[Grade.LIGHT, Grade.FULL])
     parser.add_argument("--rounds", type=int, default=1, help="how often the rows are measured, interleaved")
+    parser.add_argument(
+        "--sdk", type=int, default=0, metavar="N", help="also N participants of the official SDK, run by the agent's Python"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
@@ -58,6 +64,8 @@ def main() -> None:
             # Each row in a process of its own: what another one left behind would be in its memory and its collections.
             row = _in_process(cost, sfu, arguments.callers, arguments.seconds, arguments.peers, grade, engine)
             rows.append(row)
+        if arguments.sdk:
+            rows.append(sdk_cost(sfu, arguments.sdk, arguments.seconds))
     result = {"conditions": _conditions(), "rows": rows}
     print(json.dumps(result, indent=2) if arguments.json else "\n\n".join(_table(row) for row in rows))
 
@@ -133,6 +141,17 @@ async def cost(sfu: Sfu, callers: int, seconds: float, mode: PeerMode, grade: Gr
         "join_cpu_ms": round(joining_s / callers * 1e3, 1),
         "memory_mib_per_caller": round(memory_mib, 3),
     }
+
+
+def sdk_cost(sfu: Sfu, participants: int, seconds: float) -> dict[str, Any]:
+    """The same traffic by the official SDK, which encodes and decodes."""
+    python = obtain("agent-python", home=home_dir(), progress=lambda line: print(line, file=sys.stderr)).path
+    run = secrets.token_hex(4)
+    tokens = [token(sfu.network(), f"{run}-{index // 2}", f"sdk-{index}") for index in range(participants)]
+    argv = [str(python), str(Path(__file__).with_name("sdk_peer.py")), sfu.url, str(PROMPTS / "book-table.wav"), str(seconds)]
+    done = subprocess.run(argv, input="\n".join(tokens), capture_output=True, text=True, timeout=seconds + 60, check=True)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    return {"engine": "livekit-sdk", "callers": participants, "seconds": seconds, **figures}
 
 
 @value

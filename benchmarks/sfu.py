@@ -60,15 +60,19 @@ def lone_sfu(logs: Path) -> Iterator[Sfu]:
         )
 
 
+def token(network: Network, room: str, identity: str) -> str:
+    """Lets ``identity`` join ``room``, speak and hear."""
+    grants = api.VideoGrants(room_join=True, room=room, can_publish=True, can_subscribe=True)
+    return api.AccessToken(network.api_key, network.api_secret).with_identity(identity).with_grants(grants).to_jwt()
+
+
 @asynccontextmanager
 async def participant(
     network: Network, clock: Clock, engine: Engine, room: str, identity: str, grade: Grade = Grade.FULL
 ) -> AsyncIterator[Leg]:
     """Joins ``room``, sends and hears until the block ends, then leaves."""
-    grants = api.VideoGrants(room_join=True, room=room, can_publish=True, can_subscribe=True)
-    token = api.AccessToken(network.api_key, network.api_secret).with_identity(identity).with_grants(grants).to_jwt()
     news: asyncio.Queue[News] = asyncio.Queue()
-    line = Line(network, token, clock, news.put_nowait)
+    line = Line(network, token(network, room, identity), clock, news.put_nowait)
     holding = asyncio.create_task(line.hold())
     leg = None
     try:

@@ -151,7 +151,7 @@ class NativePort:
     def collect(self, given: Port) -> None:
         """Takes what came since the last time, but for packets: those are taken when they are wanted."""
         memory = self.memory
-        if self.speech is not None:
+        if self.speech is not None and self.speech.is_speaking:
             self.speech.collect()
         given.send_errors = memory.send_errors
         while len(self._streams) < memory.stream_count:

@@ -179,6 +179,7 @@ class Port:
         """Sorts what ``drain`` took: RTP to its stream, RTCP to what it reports."""
         if self._native is not None:
             self._native.collect(self)
+            return
         inbox, unpack, streams = self._inbox, rtp.FIXED.unpack_from, self._own
         touched: set[Incoming] = set()
         while inbox:

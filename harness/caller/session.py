@@ -24,7 +24,7 @@ from harness.measure.voice import Utterance
 from harness.model import CallEvent, CallOutcome, CallPlan, UnixNs, Uplink, value
 
 _SPOKEN_POLL_S = 0.02
-"""How often a playing prompt is looked at. Its instants are exact whatever this is."""
+"""How often a playing prompt is looked at near its end. Its instants are exact whatever this is."""
 
 
 @value
@@ -66,6 +66,8 @@ class Session:
         self._impairers: Mapping[str, Impairer] = {}
         self._windows: Windows | None = None
         self._is_speaking = False
+        self._spoken_from = UnixNs(0)
+        """When a prompt that is playing may have been said at the earliest."""
         self._said: tuple[Said, ...] = ()
         self._ttfw_s: list[float] = []
 
@@ -112,7 +114,8 @@ class Session:
                 return said
             wait_s = None if due_at is None else max(0.0, (due_at - self._kit.clock.now()) / 1e9)
             if self._is_speaking:
-                wait_s = min(_SPOKEN_POLL_S, _SPOKEN_POLL_S if wait_s is None else wait_s)
+                poll_s = max(_SPOKEN_POLL_S, (self._spoken_from - self._kit.clock.now()) / 1e9)
+                wait_s = poll_s if wait_s is None else min(poll_s, wait_s)
             try:
                 news = await asyncio.wait_for(self._news.get(), wait_s)
             except TimeoutError:
@@ -197,8 +200,10 @@ class Session:
 
     def _say(self, action: Say) -> None:
         assert self._leg is not None, "the dialogue speaks only once the media path is up"
-        self._leg.play(self._kit.clips[action.prompt])
+        clip = self._kit.clips[action.prompt]
+        self._leg.play(clip)
         self._is_speaking = True
+        self._spoken_from = UnixNs(self._kit.clock.now() + clip.last_voiced_sample * 1_000_000_000 // RATE_HZ)
 
     def _note(self, note: Note) -> None:
         self._record(note.kind, **note.fields)
