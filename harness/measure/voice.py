@@ -123,7 +123,8 @@ class Voice:
     def _end(self) -> UnixNs:
         """The last voiced sample: the onset of the sound played backwards."""
         frames = [frame for frame in self._frames if frame[0] < self._loud_until_ns + _TAIL_NS]
-        pcm = np.concatenate([pcm for _, pcm in frames])
+        # Whoever listens late may have given in only frames of long after.
+        pcm = np.concatenate([pcm for _, pcm in frames]) if frames else self._silence[:0]
         sample = onset(pcm[::-1], self._rate_hz)
         if sample is None:
             return UnixNs(self._loud_until_ns - self._look_ahead_ns)

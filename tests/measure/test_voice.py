@@ -104,3 +104,15 @@ def test_frames_may_be_of_any_length(frame: int) -> None:
     assert [abs(utterance.started_at - instant(28_800)) <= 21_000 for utterance in told] == [True, True]
     assert told[1].ended_at is not None
     assert abs(told[1].ended_at - instant(57_600)) <= 2_000_000
+
+
+def test_an_utterance_ends_even_if_its_last_frames_are_forgotten() -> None:
+    """A listener that was late has none of them left: the end is where the last loud block was."""
+    voice = Voice(48_000, 960, 0)
+    for number in range(10):
+        voice.heard(UnixNs(START + number * FRAME_NS), tone(960))
+    voice._frames.clear()
+    ended = voice.passed(UnixNs(START + 10**9))
+
+    assert ended is not None
+    assert ended.ended_at == voice.loud_until == START + 10 * FRAME_NS
