@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field
 
 from harness.measure.series import Reader
 from harness.model import Gap, Status, value
@@ -130,6 +131,8 @@ class Judgement:
     gap: Gap | None = None
     admitted_defects: tuple[str, ...] = ()
     """Defects of the step that this evidence would not have shown."""
+    lies: Mapping[str, Reader] = field(default_factory=dict)
+    """What would have been read with each of the step's defects."""
 
 
 def differs(admitted: Reading, said: Reading) -> Difference | None:
@@ -173,7 +176,8 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
         is_faithful = step.source in false_hops
         if is_faithful:
             false_hops.add(step.claim)
-        unseen = tuple(_unseen(step, admitted, reader)) if with_defects else ()
+        told = dict(_lies(step, reader)) if with_defects else {}
+        unseen = tuple(_unseen(step, admitted, told)) if with_defects else ()
         yield Judgement(
             step=step,
             # A hop that passed a false input on correctly is acquitted; what else it might have hidden is for an honest run to show.
@@ -183,26 +187,25 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
             said=seen,
             is_faithful=is_faithful,
             admitted_defects=unseen,
+            lies=told,
         )
 
 
-def _unseen(step: Step, admitted: Reading, reader: Reader) -> Iterator[str]:
-    """Defects that an honest reading of this run would hide; all of them if the run gives none of them anything to lie about."""
-    told = tuple(lies(step, reader))
-    if not told:
-        yield from step.defects
-    for name, lie in told:
-        seen = step.read(lie)
-        if isinstance(seen, Gap) or differs(admitted, seen) is None:
-            yield name
-
-
-def lies(step: Step, reader: Reader) -> Iterator[tuple[str, Reader]]:
-    """What would have been read with each of the step's defects."""
+def _lies(step: Step, reader: Reader) -> Iterator[tuple[str, Reader]]:
     for name, defect in step.defects.items():
         lie = defect(reader)
         if lie is not None:
             yield name, lie
+
+
+def _unseen(step: Step, admitted: Reading, told: Mapping[str, Reader]) -> Iterator[str]:
+    """Defects that an honest reading of this run would hide; all of them if the run gives none of them anything to lie about."""
+    if not told:
+        yield from step.defects
+    for name, lie in told.items():
+        seen = step.read(lie)
+        if isinstance(seen, Gap) or differs(admitted, seen) is None:
+            yield name
 
 
 def _meets(admitted: Thing, said: Thing) -> bool:

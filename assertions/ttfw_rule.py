@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -65,26 +66,45 @@ def rates(reader: Reader, at: UnixNs, facts: Facts, *, without: frozenset[Labels
 
     without: owners whose newest sample was not stored yet.
     """
+    families = tuple(_Same(reader.series(Source.PROMETHEUS, NAME + suffix)) for suffix in ("_bucket", "_count", "_sum"))
     end_ms = round(at / 1e6)
     start_ms = end_ms - round(1000 * WINDOW_S / facts.setting("time_scale", 1.0))
+    is_closed = str(facts.evidence.info.settings.get("prometheus_version", "3")).startswith("2.")
+    return _rates(families, start_ms, end_ms, is_closed, without)
+
+
+class _Same:
+    """Series by identity: copies of the observations share those that they do not change, and what was calculated of them."""
+
+    def __init__(self, series: tuple[Timeline, ...]) -> None:
+        self.series = series
+
+    def __hash__(self) -> int:
+        return id(self.series)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.series is other.series
+
+
+@functools.lru_cache(maxsize=1024)
+def _rates(families: tuple[_Same, ...], start_ms: int, end_ms: int, is_closed: bool, without: frozenset[Labels]) -> Rates | None:
     buckets: dict[float, float] = {}
-    sums = {"_count": 0.0, "_sum": 0.0}
+    sums = [0.0, 0.0, 0.0]
     is_any = False
-    for suffix in ("_bucket", "_count", "_sum"):
-        for timeline in reader.series(Source.PROMETHEUS, NAME + suffix):
-            inside = _inside(timeline, start_ms, end_ms, facts)
+    for place, family in enumerate(families):
+        for timeline in family.series:
+            inside = _inside(timeline, start_ms, end_ms, is_closed=is_closed)
             if owner(timeline) in without:
                 inside = inside[:-1]
             if len(inside) < 2:
                 continue
             is_any = True
             number = counters.rate(inside, start_ms, end_ms)
-            if suffix == "_bucket":
+            sums[place] += number
+            if place == 0:
                 bound = float(timeline.labels["le"])
                 buckets[bound] = buckets.get(bound, 0.0) + number
-            else:
-                sums[suffix] += number
-    return Rates(buckets=buckets, count=sums["_count"], total=sums["_sum"]) if is_any else None
+    return Rates(buckets=buckets, count=sums[1], total=sums[2]) if is_any else None
 
 
 def values(found: Rates | None) -> dict[str, float]:
@@ -112,9 +132,8 @@ def _with_rule(reader: Reader, name: str, wanted: float | None, seen: Mapping[Un
     return reader.with_series(Source.RULES, name, lambda each: each.changed(honest))
 
 
-def _inside(timeline: Timeline, start_ms: int, end_ms: int, facts: Facts) -> list[tuple[int, float]]:
+def _inside(timeline: Timeline, start_ms: int, end_ms: int, *, is_closed: bool) -> list[tuple[int, float]]:
     """Samples of the window. Prometheus 3 leaves its start out, Prometheus 2 took it in."""
-    is_closed = str(facts.evidence.info.settings.get("prometheus_version", "3")).startswith("2.")
     first = bisect.bisect_right(timeline.samples, (start_ms - is_closed) * 1_000_000, key=lambda sample: sample[0])
     last = bisect.bisect_right(timeline.samples, end_ms * 1_000_000, key=lambda sample: sample[0])
     return [(at // 1_000_000, number) for at, number in timeline.samples[first:last]]

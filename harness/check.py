@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from assertions import agent, calls, effects, rtt, sfu, tools, ttfw, turns
 from assertions.facts import Facts
-from assertions.ledger import Judgement, Step, Tree, judge, lies
+from assertions.ledger import Judgement, Step, Tree, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, Verdict
@@ -153,7 +153,7 @@ def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Rea
     for judgement in judgements:
         if judgement.status is not Status.PASS or judgement.is_faithful:
             continue
-        for name, lie in lies(judgement.step, reader):
+        for name, lie in judgement.lies.items():
             touched = reader.touched(lie)
             again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, with_defects=False))
             caught = [each.step.claim for each in again if each.status is Status.FAIL and each.step.claim not in red]
