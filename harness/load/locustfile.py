@@ -97,6 +97,7 @@ class Planned(LoadTestShape):
 
 
 def _add_arguments(parser: LocustArgumentParser, **_: Any) -> None:
+    _refuse_workers()
     parser.add_argument("--run-dir", metavar="DIR", help="run directory that holds plans.jsonl", is_required=True)
 
 
@@ -132,6 +133,14 @@ def _refuse_rates(options: Namespace) -> None:
     if options.num_users is not None or options.spawn_rate is not None:
         msg = "-u and -r are refused: the scenario's arrival model sets when calls are placed; change 'calls' or 'arrival' there"
         raise HarnessError(msg)
+
+
+def _refuse_workers() -> None:
+    """Before Locust forks: a child that gives up leaves its parent waiting for it."""
+    if any(word.split("=")[0] in ("--processes", "--master", "--worker") for word in sys.argv):
+        msg = "--processes, --master and --worker are refused: caller processes carry the calls, as many as the plan needs; leave them out"
+        sys.stderr.write(f"{msg}\n")
+        sys.exit(2)
 
 
 def _load(run_dir: Path) -> Load:
