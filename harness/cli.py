@@ -108,6 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--virtual", action="store_true", help="on the real engine's own clock, with series made from the rules")
     verb.add_argument("--rules", nargs="+", required=True, metavar="FILE", help="rule files of Prometheus")
 
+    verb = _verb(
+        verbs,
+        "lint",
+        alerts.lint,
+        "what is wrong with the queries of rule files and Grafana dashboards",
+        "voxproof lint rules.yml board.json",
+    )
+    verb.add_argument("files", nargs="+", metavar="FILE", help="rule files (.yml) and dashboards (.json)")
+    verb.add_argument("--prometheus", metavar="URL", help="hold names and types against this server's, too; it is only read")
+    verb.add_argument("--scrape-interval", type=float, default=15.0, metavar="SECONDS", help="of the series in the queries (15)")
+
     _verb(
         verbs,
         "migrate",
