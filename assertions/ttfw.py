@@ -48,7 +48,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             "300 ms too short": distortion.of_exporter(distortion.shifted(-0.3), facts),
         },
         show=_show,
-        explain=lambda difference: _explain(difference, "the agent's exporter", "callers heard "),
+        explain=lambda difference: _explain(difference, "the agent's exporter", "callers heard ") + _kind(difference, facts),
         would_catch=_would_catch,
     )
     samples = Step(
@@ -155,6 +155,15 @@ def _would_catch(admitted: Reading, said: Reading) -> str:
     """Wherever in its band the truth lies, a shift of every turn by more than the band's width leaves it."""
     mean = _mean(admitted)
     return "1 turn" if mean is None else f"1 turn, {math.ceil((mean.hi - mean.lo) * 1000)} ms"
+
+
+def _kind(difference: Difference, facts: Facts) -> str:
+    """Turns of one kind that are as many as are missing: where to look first."""
+    said, admitted = difference.said, difference.admitted
+    if difference.key != _COUNT or not isinstance(said, Range) or not isinstance(admitted, Range):
+        return ""
+    tools = sum(turn.tool is not None and turn.first_word_at is not None for record in facts.records for turn in record.turns)
+    return "; as many as call a tool are missing" if tools and admitted.lo - said.hi == tools else ""
 
 
 def _explain(difference: Difference, hop: str, may: str) -> str:

@@ -125,3 +125,17 @@ def test_bounds_are_compared_as_numbers() -> None:
 def test_milliseconds_are_not_admitted() -> None:
     """A name that says seconds, a thousand times too long."""
     assert differs(admitted(EVIDENCE), exported([1000 * (latency - 0.16) for latency in ALL])) is not None
+
+
+def test_turns_that_are_missing_by_kind_are_named() -> None:
+    """Three turns called a tool, three are missing: look there first."""
+    tool_turns = {latency for call in LATENCIES_S for latency in call[:1]}
+    evidence = stack.run()
+    without = stack.run([[latency for latency in call if latency not in tool_turns] + [None] for call in LATENCIES_S])
+    lying = replace(
+        evidence,
+        observations=tuple(item for item in without.observations if "voice_agent" in str(getattr(item, "name", "")))
+        + tuple(item for item in evidence.observations if "voice_agent" not in str(getattr(item, "name", ""))),
+    )
+
+    assert verdict(lying).sentence == "the agent's exporter has TTFW of 6 turns, callers heard 9; as many as call a tool are missing"
