@@ -1,0 +1,114 @@
+"""Observations put in order, and copies of them in which one thing is otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.measure.series import Reader
+from harness.model import Gap, Observation, Poll, Row, Sample, Source, UnixNs
+from tests.fakes.evidence import after, evidence
+
+ROWS = "http://127.0.0.1/rest/v1"
+
+
+def sample(second: float, number: float, *, source: Source = Source.AGENT_EXPORTER, **labels: str) -> Sample:
+    """One number of one counter."""
+    return Sample(source=source, name="turns", labels=labels, value=number, at=after(second), request="http://127.0.0.1/metrics")
+
+
+def poll(second: float, source: Source = Source.AGENT_EXPORTER, request: str = "http://127.0.0.1/metrics") -> Poll:
+    """A reading that succeeded."""
+    return Poll(source=source, at=after(second), took_s=0.01, count=1, request=request)
+
+
+def gap(second: float, source: Source = Source.AGENT_EXPORTER, request: str = "http://127.0.0.1/metrics", *, is_blind: bool = False) -> Gap:
+    """A reading that failed."""
+    return Gap(source=source, at=after(second), reason="answered 500", request=request, is_blind=is_blind)
+
+
+def reader(*observations: Observation, gaps: tuple[Gap, ...] = ()) -> Reader:
+    """The index of these."""
+    return Reader.of(replace(evidence(), observations=observations, gaps=gaps))
+
+
+def test_series_are_told_apart_by_their_labels_and_ordered_in_time() -> None:
+    """Whatever order the lines were written in."""
+    found = reader(sample(2, 5, role="user"), sample(1, 7, role="assistant"), sample(1, 3, role="user"))
+    timelines = {
+        timeline.labels["role"]: [number for _, number in timeline.samples] for timeline in found.series(Source.AGENT_EXPORTER, "turns")
+    }
+
+    assert timelines == {"user": [3, 5], "assistant": [7]}
+
+
+def test_a_timeline_says_what_was_said_last() -> None:
+    """At its own instant already; before its first sample nothing."""
+    (timeline,) = reader(sample(1, 3), sample(4, 5)).series(Source.AGENT_EXPORTER, "turns")
+
+    assert [timeline.at(after(second)) for second in (0.5, 1, 3, 4, 9)] == [None, 3, 3, 5, 5]
+
+
+def test_growth_begins_at_what_was_said_before() -> None:
+    """Up to an instant, if one is given."""
+    found = reader(poll(0), sample(0, 3), sample(2, 5), sample(4, 9))
+    (timeline,) = found.series(Source.AGENT_EXPORTER, "turns")
+
+    assert found.grown(timeline, Source.AGENT_EXPORTER, after(1)) == 6
+    assert found.grown(timeline, Source.AGENT_EXPORTER, after(1), after(3)) == 2
+
+
+def test_a_series_that_was_born_late_began_at_0() -> None:
+    """If its source was read before; else only its growth since then is known."""
+    seen, unseen = reader(poll(0), sample(2, 5), sample(4, 9)), reader(sample(2, 5), sample(4, 9))
+
+    assert [each.grown(each.series(Source.AGENT_EXPORTER, "turns")[0], Source.AGENT_EXPORTER, after(1)) for each in (seen, unseen)] == [
+        9,
+        4,
+    ]
+
+
+def test_a_source_that_answered_again_has_no_gap() -> None:
+    """What counts is its last reading."""
+    assert reader(poll(1), poll(3), gaps=(gap(2),)).gap(Source.AGENT_EXPORTER) is None
+    assert reader(poll(1), gaps=(gap(2),)).gap(Source.AGENT_EXPORTER) == gap(2)
+
+
+def test_a_blind_source_stays_blind() -> None:
+    """Nobody will ever answer."""
+    assert reader(poll(3), gaps=(gap(2, is_blind=True),)).gap(Source.AGENT_EXPORTER) == gap(2, is_blind=True)
+
+
+def test_a_gap_of_one_table_is_none_of_another() -> None:
+    """One source, several requests."""
+    found = reader(
+        poll(1, Source.ROWS, f"{ROWS}/calls?select=*"),
+        poll(3, Source.ROWS, f"{ROWS}/tool_executions?select=*"),
+        gaps=(gap(2, Source.ROWS, f"{ROWS}/transcripts?select=*"),),
+    )
+
+    assert [found.gap(Source.ROWS, mark) is None for mark in ("/calls?", "/transcripts?", "/tool_executions?")] == [True, False, True]
+    assert found.is_read(Source.ROWS, "/calls?")
+    assert not found.is_read(Source.ROWS, "/transcripts?")
+
+
+def test_a_copy_knows_what_it_says_otherwise() -> None:
+    """By name of the series or table; the rest is shared."""
+    row = Row(source=Source.ROWS, table="calls", columns={"call_id": "a"}, at=UnixNs(1), request=ROWS)
+    honest = reader(sample(1, 3), row)
+    more = honest.with_series(Source.AGENT_EXPORTER, "turns", lambda each: each.changed(lambda _, number: number + 1))
+
+    assert honest.touched(more) == {"turns"}
+    assert honest.touched(honest.with_rows("calls", ())) == {"calls"}
+    assert honest.touched(honest) == frozenset()
+    assert more.rows is honest.rows
+
+
+def test_a_series_may_be_taken_away() -> None:
+    """And single samples."""
+    honest = reader(sample(1, 3), sample(2, 4))
+
+    assert honest.with_series(Source.AGENT_EXPORTER, "turns", lambda _: None).series(Source.AGENT_EXPORTER, "turns") == ()
+    (timeline,) = honest.with_series(
+        Source.AGENT_EXPORTER, "turns", lambda each: each.changed(lambda _, number: number if number > 3 else None)
+    ).series(Source.AGENT_EXPORTER, "turns")
+    assert timeline.samples == ((after(2), 4),)
