@@ -61,6 +61,9 @@ class Listener:
             "prefer": "return=minimal",
         }
         self._ready, self._over = threading.Event(), threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended = asyncio.Event()
+        """``_over`` for the loop's own tasks: a thread that waited for it in each session would be one that stays."""
         self._pending: dict[str, UnixNs] = {}
         """Canaries that were written and may still be heard."""
         self._written: list[str] = []
@@ -74,12 +77,18 @@ class Listener:
     def stop(self) -> None:
         """Asks for the end: one canary more, since whoever hears it has heard everything before it."""
         self._over.set()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def run(self) -> None:
         """Listens until stopped."""
         asyncio.run(self._listen())
 
     async def _listen(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._over.is_set():
+            self._ended.set()
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=self._trust_env) as http:
             with contextlib.suppress(httpx.HTTPError, ValueError):  # without it lags of rows of others are unknown
                 self._sink(await clock_offset(http, self._access, self._clock))
@@ -93,13 +102,16 @@ class Listener:
                 await self._delete_canaries(http)
                 if self._over.is_set():
                     return
-                await asyncio.sleep(_PAUSE_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_PAUSE_S):
+                        await self._ended.wait()
 
     async def _until_over(self, session: Coroutine[Any, Any, None]) -> None:
         """A session that never became ready is not waited for at the end."""
         running = asyncio.create_task(session)
-        over = asyncio.create_task(asyncio.to_thread(self._over.wait))
+        over = asyncio.create_task(self._ended.wait())
         await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
         if not running.done() and not self._ready.is_set():
             running.cancel()
         try:
@@ -134,7 +146,9 @@ class Listener:
             await self._write_canary(http)
             await self._delete_canaries(http)
             pause_s = self._every_s if self._ready.is_set() else min(self._every_s, _EAGER_S)
-            await asyncio.to_thread(self._over.wait, pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._ended.wait()
             oldest = min(self._pending.values(), default=None)
             if oldest is not None and self._clock.now() - oldest > PATIENCE_S * 1e9:
                 raise TimeoutError(f"a canary was not heard for {PATIENCE_S:.0f} s")
@@ -145,7 +159,7 @@ class Listener:
                 await self._news.wait()
 
     async def _told(self) -> None:
-        await asyncio.to_thread(self._over.wait)
+        await self._ended.wait()
         await asyncio.sleep(1.0)  # what is still on its way
 
     async def _write_canary(self, http: httpx.AsyncClient) -> None:

@@ -119,6 +119,21 @@ def test_what_was_lost_with_a_slot_is_told_apart(project: Project) -> None:
     assert any("replication slot lost" in each.reason for each in told.of(Break))
 
 
+def test_a_listener_that_hears_nothing_starts_anew_and_ends_when_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as it takes; it is not waited for, and it says why."""
+    monkeypatch.setattr(realtime, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(realtime, "_PAUSE_S", 0.05)
+    told = Told()
+    deaf_access = Access(url=project.url, key=project.anon_key, canary_key=project.service_key)  # the anonymous key is told nothing
+    with record(deaf_access, told.append, clock=Clock.start(), trust_env=False, every_s=0.2) as listener:
+        assert not listener.wait_ready(8)
+        ended_at = time.monotonic()
+
+    assert time.monotonic() - ended_at < 5
+    assert len([each for each in told.of(Break) if "a canary was not heard" in each.reason]) >= 8
+    assert {each.heard_at for each in told.of(Canary)} == {None}
+
+
 def test_the_servers_clock_is_known_within_a_round_trip(project: Project) -> None:
     """For lags of rows that others write."""
 

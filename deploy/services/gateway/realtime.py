@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 
@@ -161,7 +162,7 @@ class Realtime:
                     self._is_streaming = True
                     self._tell_all("ok", READY)
                     await self._pump(slot)
-            except (psycopg.Error, ValueError) as exc:
+            except (psycopg.Error, ValueError, struct.error) as exc:
                 log.warning("replication slot lost: %s", exc)
                 if self._is_streaming:
                     self._is_streaming = False
