@@ -10,6 +10,7 @@ from typing import Any
 from harness.caller import aiortc_adapter, port
 from harness.caller.clip import Clip
 from harness.caller.ears import FullEar, LightEar
+from harness.caller.leg import Leg
 from harness.caller.native.build import Library
 from harness.caller.outgoing import Outgoing
 from harness.caller.pacing import SLOTS
@@ -47,6 +48,10 @@ class CompiledThread:
         self._lock = threading.Lock()
         self._places: dict[Port, tuple[int, int, NativePort]] = {}
         self._is_running = False
+        self._asked: tuple[Leg, ...] = ()
+        self._light: tuple[tuple[Leg, int], ...] = ()
+        """Light legs in the core, and where each one's last port stands in the question."""
+        self._ask(())
 
     def start(self) -> None:
         """The thread inherits the caller's priority."""
@@ -103,6 +108,33 @@ class CompiledThread:
         # The tick under way may have read the pointer.
         return Parting(self.core, self.core.ticks + 2)
 
+    def due(self, legs: tuple[Leg, ...], now: UnixNs) -> list[Leg]:
+        """Those of ``legs`` that have to be listened to: light ones for which something came, and all others."""
+        if legs is not self._asked:
+            self._ask(legs)
+        pointers, wanted, count = self._question
+        self._library.functions.core_attention(pointers, count, now, wanted)
+        told = self._library.ffi.buffer(wanted, count)[:]
+        sleeping, first = set(), 0
+        for leg, end in self._light:
+            if not any(told[first:end]):
+                sleeping.add(leg)
+            first = end
+        return [leg for leg in legs if leg not in sleeping]
+
+    def _ask(self, legs: tuple[Leg, ...]) -> None:
+        with self._lock:
+            ports = {leg: [self._places[port][2].memory for port in leg.ports if port in self._places] for leg in legs if leg.is_light}
+        memories: list[Any] = []
+        light = []
+        for leg, mine in ports.items():
+            if mine:
+                memories += mine
+                light.append((leg, len(memories)))
+        ffi = self._library.ffi
+        self._question: tuple[Any, Any, int] = (ffi.new("core_port *[]", memories), ffi.new("uint8_t[]", len(memories)), len(memories))
+        self._asked, self._light = legs, tuple(light)
+
     def memory(self, given: Port) -> Any:
         """A port's memory shared with the thread; for tests."""
         return self._places[given][2].memory
@@ -153,13 +185,15 @@ class NativePort:
         memory = self.memory
         if self.speech is not None and self.speech.is_speaking:
             self.speech.collect()
+        memory.is_watched = self.speech is not None and self.speech.is_speaking
         given.send_errors = memory.send_errors
         while len(self._streams) < memory.stream_count:
             index = len(self._streams)
             ssrc = memory.streams[index].ssrc
             self._streams.append(CompiledStream(self, index, given.ear()))
             given.incoming[ssrc] = self._streams[-1]
-        others = memory.others
+        memory.streams_seen = len(self._streams)
+        others = memory.others_seen = memory.others
         if others == self._others:
             return
         for index in range(max(self._others, others - _OTHERS), others):
@@ -216,6 +250,7 @@ class CompiledStream:
             loud_at, highest = memory.loud_at, memory.highest
             newest = ear.wants(loud_at if loud_at > self._loud_seen else 0, memory.quiet_at, now, is_attentive)
             if not newest and highest - self._highest_taken < _ROLL_OVER:
+                self._arm(ear)
                 return []
             self._loud_seen, self._highest_taken = loud_at, highest
             self._native.take_packets(max(1, newest))
@@ -223,8 +258,15 @@ class CompiledStream:
             self._native.take_packets(_SAFE)
         told = list(ear.sounds(now, is_final, is_attentive))
         if isinstance(ear, LightEar):
-            memory.silence_bytes = max(0, ear.silence_bytes)
+            memory.silence_bytes = ear.silence_bytes
+            self._arm(ear)
         return told
+
+    def _arm(self, ear: LightEar) -> None:
+        """Says when this stream is to be looked at again."""
+        memory = self._memory
+        loud_at, memory.wake_quiet_ns, memory.wake_at = ear.wake(memory.quiet_at)
+        memory.wake_loud_at = max(loud_at, self._loud_seen)
 
     def take_jitter_peak(self) -> float:
         """The highest interarrival jitter since the last call, in timestamp units."""
@@ -258,6 +300,7 @@ class NativeSpeech:
         """Gives the core the clips that wait."""
         with self._lock:
             memory = self._memory
+            memory.is_watched = 1
             while memory.clip_tail - memory.clip_head < _CLIPS and (clip := self._outgoing.next_clip()):
                 given = _Given(self._ffi, memory.clip_tail, clip)
                 self._given.append(given)

@@ -39,6 +39,7 @@ _GAPLESS_NS = 400_000_000
 """Without a packet as light as silence it is doubtful after this time that they are speech: syllables have gaps."""
 _CLEAR, _DISTINCT = 0.5, 0.8
 """Silence that weighs more than these shares of speech is not told from it surely, or not at all."""
+NEVER = 1 << 62
 _REMEMBERED = 1 << 13
 """Packets after which one is decrypted for nothing: SRTP counts roll-overs by what it decrypts, and loses count after 2**15."""
 _FOLLOWED_NS = round(PAUSE_S * 1e9) + 20_000_000
@@ -219,6 +220,20 @@ class LightEar:
                 is_gapless = now - max(quiet_at, self._quiet_at) > _GAPLESS_NS
                 is_probing = now - self._probed_at > _DOUBTFUL_PROBE_NS and (is_gapless or self._is_doubtful())
                 return RECENT if is_probing else 0
+
+    def wake(self, quiet_at: int) -> tuple[int, int, int]:
+        """When ``wants`` may be true: a packet over ``silence_bytes`` after the first, none for the second if it is not 0, or the third has come.
+
+        The third is an instant, like the first. quiet_at: as for ``wants``.
+        """
+        match self._state:
+            case _State.DECODING:
+                return 0, 0, 0
+            case _State.RESTING:
+                return self._rested_at, 0, self._probed_at + _PROBE_NS if self._is_doubtful() else NEVER
+            case _State.FOLLOWING:
+                doubted_at = 0 if self._is_doubtful() else max(quiet_at, self._quiet_at) + _GAPLESS_NS
+                return NEVER, _FOLLOWED_NS, max(doubted_at, self._probed_at + _DOUBTFUL_PROBE_NS)
 
     def sounds(self, now: UnixNs, is_final: bool = False, is_attentive: bool = True) -> Iterator[Utterance]:
         """See Ear."""

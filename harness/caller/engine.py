@@ -36,8 +36,8 @@ class Engine:
         self._cores: tuple[MediaThread | CompiledThread, ...] = (
             (self._python,) if self._compiled is None else (self._compiled, self._python)
         )
+        self._listening = ListeningThread(clock, None if self._compiled is None else self._compiled.due)
         self._is_python_started = False
-        self._listening = ListeningThread(clock)
         self._legs: dict[Leg, MediaThread | CompiledThread] = {}
         self._callers = 0
         self._is_started = False

@@ -45,6 +45,7 @@ class Leg:
             msg = "the publisher's wire carries no outgoing stream"
             raise ValueError(msg)
         self._outgoing = Outgoing(publisher.stream.ssrc, publisher.stream.payload_type, clock, keeps_sound=grade is Grade.FULL)
+        self.is_light = grade is Grade.LIGHT
         self._call_soon = publisher.call_soon
         self._utterances: list[Utterance] = []
         self._told: Callable[[Utterance], None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.caller.kernel import receive_drops
 from harness.caller.leg import Leg
@@ -21,14 +21,16 @@ _LOG = logging.getLogger(__name__)
 class ListeningThread:
     """Legs come and go by ``add`` and ``remove``, from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, due: Callable[[tuple[Leg, ...], UnixNs], Iterable[Leg]] | None = None) -> None:
+        """due: which of the legs have anything for us now. None: all are looked at."""
         self.drops: list[tuple[UnixNs, UnixNs, int]] = []
         """Between which two looks the kernel dropped how many datagrams."""
         self.steps: list[tuple[UnixNs, UnixNs, int]] = []
         """Between which two looks the wall clock stepped by how many ns."""
         self.failure: BaseException | None = None
         self._clock = clock
-        self._legs: list[Leg] = []
+        self._due = due
+        self._legs: tuple[Leg, ...] = ()
         self._leaving: list[tuple[Leg, Callable[[], object]]] = []
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -49,7 +51,7 @@ class ListeningThread:
     def add(self, leg: Leg) -> None:
         """Listened to from the next round on."""
         with self._lock:
-            self._legs.append(leg)
+            self._legs = (*self._legs, leg)
 
     def remove(self, leg: Leg, done: Callable[[], object]) -> None:
         """``done`` is called on the listening thread when all that the leg received is decoded and nothing more will be."""
@@ -70,9 +72,8 @@ class ListeningThread:
             self._part()
 
     def _round(self) -> None:
-        with self._lock:
-            legs = tuple(self._legs)
-        for leg in legs:
+        legs = self._legs
+        for leg in legs if self._due is None else self._due(legs, self._clock.now()):
             leg.digest()
         if self._leaving:
             self._part()
@@ -82,7 +83,7 @@ class ListeningThread:
     def _part(self) -> None:
         with self._lock:
             leaving, self._leaving = self._leaving, []
-            legs, self._legs = self._legs, [leg for leg in self._legs if all(leg is not gone for gone, _ in leaving)]
+            legs, self._legs = self._legs, tuple(leg for leg in self._legs if all(leg is not gone for gone, _ in leaving))
         self._watch(legs)
         for leg, done in leaving:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import wave
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from harness.caller.engine import Engine
 from harness.caller.leg import Leg, Spoken, Utterance
 from harness.caller.native.build import Library
 from harness.clock import Clock
-from harness.model import GeneratorHealth, UnixNs, WireStats, value
+from harness.model import GeneratorHealth, Grade, UnixNs, WireStats, value
 
 
 @value
@@ -53,7 +54,8 @@ async def connected(peer: RTCPeerConnection) -> None:
         await changed.wait()
 
 
-async def converse(recording: Path, core: Library | None) -> Conversation:
+async def converse(recording: Path, core: Library | None, grade: Grade) -> Conversation:
+    """grade: of the one who listens."""
     clock = Clock.start()
     engine = Engine(clock, core)
     before_s = sys.getswitchinterval()
@@ -64,7 +66,7 @@ async def converse(recording: Path, core: Library | None) -> Conversation:
     await aiortc_adapter.connect(caller, other)
     await asyncio.gather(*map(connected, peers))
     caller_leg = Leg(clock, aiortc_adapter.take_over(caller, mouth))
-    other_leg = Leg(clock, aiortc_adapter.take_over(other, other.getTransceivers()[0]))
+    other_leg = Leg(clock, aiortc_adapter.take_over(other, other.getTransceivers()[0]), grade=grade)
     told: asyncio.Queue[Utterance] = asyncio.Queue()
     other_leg.listen(told.put_nowait)
     engine.start()
@@ -97,13 +99,14 @@ async def converse(recording: Path, core: Library | None) -> Conversation:
     )
 
 
-@pytest.fixture(scope="module", params=["python", "compiled"])
+@pytest.fixture(scope="module", params=itertools.product(["python", "compiled"], Grade))
 def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
-    core = request.getfixturevalue("core") if request.param == "compiled" else None
+    engine, grade = request.param
+    core = request.getfixturevalue("core") if engine == "compiled" else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aioice.ice, "get_host_addresses", lambda use_ipv4, use_ipv6: ["127.0.0.1"])
         patch.setattr(port, "REPORT_NS", 100_000_000)
-        yield asyncio.run(converse(tmp_path_factory.mktemp("audio") / "call-1.wav", core))
+        yield asyncio.run(converse(tmp_path_factory.mktemp("audio") / "call-1.wav", core, grade))
 
 
 def test_speech_is_heard_when_it_was_spoken(conversation: Conversation) -> None:

@@ -387,5 +387,22 @@ void core_stop(media_core *core) {
     pthread_join((pthread_t)core->thread, NULL);
 }
 
+static int wants_attention(const core_port *port, int64_t now) {
+    if (port->others != port->others_seen || port->stream_count != port->streams_seen || port->is_watched)
+        return 1;
+    for (uint32_t n = 0; n < port->stream_count; n++) {
+        const core_stream *stream = &port->streams[n];
+        int is_quiet = stream->wake_quiet_ns && now - stream->loud_at > stream->wake_quiet_ns;
+        if (is_quiet || stream->loud_at > stream->wake_loud_at || now >= stream->wake_at)
+            return 1;
+    }
+    return 0;
+}
+
+void core_attention(core_port **ports, int count, int64_t now, uint8_t *wanted) {
+    for (int n = 0; n < count; n++)
+        wanted[n] = (uint8_t)wants_attention(ports[n], now);
+}
+
 /* Of what both sides must agree about. */
 uint64_t core_sizes(void) { return sizeof(media_core) * 1000003u + sizeof(core_port); }

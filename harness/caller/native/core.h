@@ -37,6 +37,7 @@ typedef struct {
     uint32_t silence_bytes;    /* Python */
     uint32_t last_report;      /* Python: middle of the NTP time of the peer's sender report */
     int64_t last_report_at;    /* Python: when that arrived */
+    int64_t wake_loud_at, wake_quiet_ns, wake_at;   /* Python: see core_attention */
 } core_stream;
 
 typedef struct {
@@ -72,7 +73,10 @@ typedef struct {
     int64_t last_due_ns, late_ns;               /* late_ns: the latest packet; Python resets it */
 
     uint64_t arrived, others, unreadable;
-    uint32_t stream_count, unused;
+    uint64_t others_seen;      /* Python */
+    uint32_t stream_count;
+    uint32_t streams_seen;     /* Python */
+    uint64_t is_watched;       /* Python: a clip is on its way */
     core_stream streams[CORE_STREAMS];
     core_packet ring[CORE_RING];
     core_other other[CORE_OTHERS];
@@ -95,6 +99,9 @@ typedef struct {
 int core_start(media_core *core);
 void core_stop(media_core *core);
 uint64_t core_sizes(void);
+/* Which ports Python has to look at now: something other than RTP or a new stream came, a clip is on its way, or for a stream
+ * a payload over silence_bytes came after wake_loud_at, none for wake_quiet_ns (if not 0), or wake_at has come. */
+void core_attention(core_port **ports, int count, int64_t now, uint8_t *wanted);
 /* For tests: one step each, in the calling thread. */
 void core_send(media_core *core, core_port *port, int64_t due_ns);
 void core_drain(media_core *core, core_port *port, int64_t offset_ns);
