@@ -16,8 +16,8 @@ from harness import codec
 from harness.errors import EnvironmentFault
 from harness.model import CallOutcome, CallPlan, value
 
-CALLERS_PER_PROCESS = 30
-"""Calls that one Python media thread carries with its deadlines kept; facts/aiortc.md section 7 measured 60."""
+CALLERS_PER_PROCESS = 60
+"""Calls that one media thread carries with its deadlines kept, the Python one too: facts/aiortc.md section 7."""
 _LAST_LINES = 8
 
 
