@@ -173,14 +173,14 @@ def _has_vanished(timeline: Timeline, reader: Reader, source: Source) -> bool:
     return not timeline.samples or timeline.samples[-1][0] < last
 
 
-def explained(difference: Difference, hop: str, what: str, one: str) -> str:
+def explained(difference: Difference, facts: Facts, hop: str, what: str, one: str) -> str:
     """A counter's difference as a sentence.
 
     what: of the key, such as ``turns by the user``. one: the noun of a single thing.
     """
     admitted, said = difference.admitted, difference.said
     if difference.key[0] == SCRAPE:
-        place = f"at the scrape of {int(difference.key[1]) / 1e9:.3f} (Unix time)"
+        place = f"at the scrape {facts.moment(int(difference.key[1]))}"
         said_words = "has no sample" if said is None else f"holds {span(said)}"
         return f"{hop} {said_words} of {what} {place}, the exporter said {span(admitted)}"
     if difference.kind is Kind.LACKS:

@@ -17,6 +17,8 @@ _METRICS = {"turns": turns.COUNTER, "tools": tools.COUNTER, "ttfw": f"{ttfw_rule
 def effect(judgement: Judgement, facts: Facts, reader: Reader) -> str | None:
     """What a reader of the monitoring sees because of it. None: nothing that we could name."""
     quantity = judgement.step.claim.partition("/")[0]
+    if judgement.step.claim == "ttfw/rule" and judgement.said is not None:
+        return f"in the end the rule's p95 is {judgement.step.show(judgement.said)}, of its window it is {judgement.step.show(judgement.admitted)}"
     if quantity == "ttfw":
         return _ttfw(facts, reader)
     if judgement.step.claim == "calls/status":

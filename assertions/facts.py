@@ -71,6 +71,10 @@ class Facts:
         index = self.indices.get(call_id)
         return call_id if index is None else f"call-{index}"
 
+    def moment(self, at: int) -> str:
+        """An instant for people: ``31.2 s into the run``."""
+        return f"{(at - self.evidence.info.started_at) / 1e9:.1f} s into the run"
+
     def setting(self, name: str, default: float) -> float:
         """A number of the run's settings."""
         return float(self.evidence.info.settings.get(name, default))

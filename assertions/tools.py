@@ -148,7 +148,7 @@ def _counter_truth(facts: Facts) -> Reading:
 
 def _counter_steps(facts: Facts) -> tuple[Step, Step]:
     def explain(hop: str) -> Callable[[Difference], str]:
-        return lambda difference: counted.explained(difference, hop, f"calls of {_words(difference.key)}", "tool call")
+        return lambda difference: counted.explained(difference, facts, hop, f"calls of {_words(difference.key)}", "tool call")
 
     exporter = Step(
         claim="tools/exporter",

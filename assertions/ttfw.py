@@ -48,7 +48,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             "300 ms too short": distortion.of_exporter(distortion.shifted(-0.3), facts),
         },
         show=_show,
-        explain=lambda difference: _explain(difference, "the agent's exporter", "callers heard ") + _kind(difference, facts),
+        explain=lambda difference: _explain(difference, facts, "the agent's exporter", "callers heard ") + _kind(difference, facts),
         would_catch=_would_catch,
     )
     samples = Step(
@@ -62,7 +62,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
             "samples end in the middle of the load": distortion.passed_on(counted.ended_early(NAMES, facts), facts),
         },
         show=_show,
-        explain=lambda difference: _explain(difference, "Prometheus", "may have "),
+        explain=lambda difference: _explain(difference, facts, "Prometheus", "may have "),
         would_catch=lambda admitted, said: "1 turn",
     )
     steps = (exporter, samples, ttfw_rule.step(facts))
@@ -166,11 +166,11 @@ def _kind(difference: Difference, facts: Facts) -> str:
     return "; as many as call a tool are missing" if tools and admitted.lo - said.hi == tools else ""
 
 
-def _explain(difference: Difference, hop: str, may: str) -> str:
+def _explain(difference: Difference, facts: Facts, hop: str, may: str) -> str:
     """may: how the admitted numbers are introduced."""
     key, said, admitted = difference.key, difference.said, difference.admitted
     if key[0] == counted.SCRAPE:
-        return counted.explained(difference, hop, f"{NAME} {' '.join(key[2:])}", "turn")
+        return counted.explained(difference, facts, hop, f"{NAME} {' '.join(key[2:])}", "turn")
     if difference.kind is Kind.LACKS:
         return f"{hop} has no series {NAME} ({' '.join(key)}), although replies were heard"
     if difference.kind is Kind.EXTRA:

@@ -56,7 +56,7 @@ def step(facts: Facts) -> Step:
             "p90 for p95": _told(lambda reader, at: _quantile(rates(reader, at, facts), 0.9), facts),
         },
         show=_show,
-        explain=_explain,
+        explain=lambda difference: _explain(difference, facts),
         would_catch=lambda admitted, said: "any change" if admitted.parts else "nothing",
     )
 
@@ -276,11 +276,11 @@ def _show(reading: Reading) -> str:
     return "no value" if reading.parts else "any value"
 
 
-def _explain(difference: Difference) -> str:
+def _explain(difference: Difference, facts: Facts) -> str:
     if difference.key[0] == "evaluated":
         return "the rules were not evaluated to the end of the run"
     _, name, at, labels = difference.key
-    place = f"at {int(at) / 1e9:.3f} (Unix time)"
+    place = facts.moment(int(at))
     match difference.kind:
         case Kind.LACKS:
             return f"the rule {name} has no value {place}, where the raw samples give {_seconds(difference.admitted)}"

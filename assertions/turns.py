@@ -188,7 +188,7 @@ def _counted(facts: Facts) -> Reading:
 
 def _counter_steps(facts: Facts) -> tuple[Step, Step]:
     def explain(hop: str) -> Callable[[Difference], str]:
-        return lambda difference: counted.explained(difference, hop, f"turns of the {difference.key[-1]}", "turn")
+        return lambda difference: counted.explained(difference, facts, hop, f"turns of the {difference.key[-1]}", "turn")
 
     exporter = Step(
         claim="turns/exporter",

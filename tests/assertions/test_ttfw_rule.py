@@ -49,7 +49,7 @@ def test_rounding_is_no_lie() -> None:
 
 def test_a_rule_that_is_split_by_instance_is_told() -> None:
     """Its sum by (le) is missing."""
-    assert verdict(with_rule(labels={"instance": "a"})).sentence.startswith(f"the rule {P95} has no value at")
+    assert verdict(with_rule(labels={"instance": "a"})).sentence.startswith(f"the rule {P95} has no value")
 
 
 def test_a_rule_that_is_silent_where_its_window_holds_turns_fails() -> None:
@@ -60,7 +60,7 @@ def test_a_rule_that_is_silent_where_its_window_holds_turns_fails() -> None:
 
     found = verdict(stack.changed(stack.run(), change))
 
-    assert (found.status, "has no value at" in found.sentence) == (Status.FAIL, True)
+    assert (found.status, "has no value" in found.sentence) == (Status.FAIL, True)
 
 
 def test_rules_that_stop_being_evaluated_fail() -> None:
