@@ -249,6 +249,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
         agent = {
             "AGENT_METRICS_PORT": str(port["agent"]),
             "RESPONDER_DELAY_S": str(DELAY_S),
+            "RESPONDER_SPREAD_S": "0",
             "PYTHONPATH": str(REPOSITORY / "telemetry/src"),
         }
         responder.start(servers, repository=REPOSITORY, env={**own, **network, **agent})
