@@ -21,6 +21,7 @@ from harness.collect import truth
 from harness.collect.sources import Sources
 from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
+from harness.load.estimate import longest_call_s
 from harness.load.launch import place_calls
 from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, value
 from harness.rundir import RunDir
@@ -36,8 +37,6 @@ Progress = Callable[[str], None]
 
 FORGETS_RATIO = 0.7
 """Share of the rules' window that passes after the load."""
-_SPEECH_S = 15.0
-"""Longest prompt or reply that a turn may take, for the limit on the load."""
 
 
 @value
@@ -269,7 +268,7 @@ def _window_start(info: RunInfo) -> UnixNs:
 
 def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:
     """When the last call must have ended even if every reply takes as long as it may."""
-    return max(plan.due_s + (len(plan.turns) + 1) * (2 * _SPEECH_S + plan.answer_timeout_s) for plan in plans) + 60.0
+    return max(plan.due_s + longest_call_s(len(plan.turns), plan.answer_timeout_s) for plan in plans) + 60.0
 
 
 def _placed(parts: tuple[Part, ...], home: Path) -> tuple[Part, ...]:

@@ -27,9 +27,13 @@ class Estimate:
         return f"{said}, at most {self.cost:.2f} {self.currency} by the target's prices"
 
 
+def longest_call_s(turns: int, answer_timeout_s: float) -> float:
+    """Seconds after which a call has ended even if every prompt and every reply takes as long as it may; the greeting is a turn, too."""
+    return (turns + 1) * (2 * LONGEST_SPEECH_S + answer_timeout_s)
+
+
 def estimate(scenario: Scenario, prices: Prices | None) -> Estimate:
     """The most that the calls of ``scenario`` can take: greeting and every turn as late and as long as they may be."""
-    call_s = (len(scenario.turns) + 1) * (2 * LONGEST_SPEECH_S + scenario.answer_timeout_s)
-    minutes = scenario.calls * call_s / 60
+    minutes = scenario.calls * longest_call_s(len(scenario.turns), scenario.answer_timeout_s) / 60
     cost = None if prices is None else scenario.calls * prices.per_call + minutes * prices.per_agent_minute
     return Estimate(calls=scenario.calls, agent_minutes=minutes, cost=cost, currency=prices.currency if prices else "")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import promql_parser as pp
-import yaml
 
 from harness.errors import UsageError
 from harness.model import value
 from harness.rules.evaluate import Database, Labels, vector
+from harness.rules.rulefile import Entry, entries
 from harness.rules.scale import to_ms
 
 DEFAULT_INTERVAL_S = 15.0
@@ -51,18 +51,7 @@ def alert_rules(path: Path) -> tuple[AlertRule, ...]:
 
     Raises UsageError with file and line for text that is no rule file and for an expression that is no PromQL.
     """
-    try:
-        document = yaml.compose(path.read_text())
-    except OSError as exc:
-        raise UsageError(f"{path}: {exc.strerror or exc}") from exc
-    except yaml.YAMLError as exc:
-        raise UsageError(f"{path}: not YAML: {exc}") from exc
-    if document is None:
-        raise UsageError(f"{path}: empty; wanted a rule file with groups")
-    groups = _entry(document, "groups")
-    if groups is None or not isinstance(groups, yaml.SequenceNode):
-        raise UsageError(f"{path}:1: no list 'groups'; is it a rule file?")
-    return tuple(rule for group in groups.value for rule in _rules_of(group, path))
+    return tuple(_rule(entry, path) for entry in entries(path) if "alert" in entry.rule)
 
 
 def phases(rule: AlertRule, database: Database, start_s: float, end_s: float) -> Iterator[Phase]:
@@ -99,41 +88,23 @@ def _identity(labels: Labels) -> Labels:
     return tuple(pair for pair in labels if pair[0] != "__name__")
 
 
-def _rules_of(group: yaml.Node, path: Path) -> Iterator[AlertRule]:
-    fields = _plain(group)
-    interval_s = to_ms(str(fields["interval"])) / 1000 if "interval" in fields else DEFAULT_INTERVAL_S
-    rules = _entry(group, "rules")
-    for node in rules.value if isinstance(rules, yaml.SequenceNode) else ():
-        rule = _plain(node)
-        if "alert" not in rule:
-            continue
-        line = node.start_mark.line + 1
-        expression = str(rule.get("expr", ""))
-        try:
-            pp.parse(expression)
-        except ValueError as exc:
-            raise UsageError(f"{path}:{line}: alert {rule['alert']}: not PromQL: {exc}") from exc
-        yield AlertRule(
-            name=str(rule["alert"]),
-            group=str(fields.get("name", "")),
-            path=str(path),
-            line=line,
-            expression=expression,
-            for_s=to_ms(str(rule.get("for", "0"))) / 1000,
-            keep_firing_for_s=to_ms(str(rule.get("keep_firing_for", "0"))) / 1000,
-            interval_s=interval_s,
-            labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
-            annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
-            text=rule,
-        )
-
-
-def _entry(node: yaml.Node, key: str) -> yaml.Node | None:
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    return next((found for name, found in node.value if name.value == key), None)
-
-
-def _plain(node: yaml.Node) -> dict[str, Any]:
-    found = yaml.safe_load(yaml.serialize(node))
-    return found if isinstance(found, dict) else {}
+def _rule(entry: Entry, path: Path) -> AlertRule:
+    group, rule = entry.group, entry.rule
+    expression = str(rule.get("expr", ""))
+    try:
+        pp.parse(expression)
+    except ValueError as exc:
+        raise UsageError(f"{path}:{entry.line}: alert {rule['alert']}: not PromQL: {exc}") from exc
+    return AlertRule(
+        name=str(rule["alert"]),
+        group=str(group.get("name", "")),
+        path=str(path),
+        line=entry.line,
+        expression=expression,
+        for_s=to_ms(str(rule.get("for", "0"))) / 1000,
+        keep_firing_for_s=to_ms(str(rule.get("keep_firing_for", "0"))) / 1000,
+        interval_s=to_ms(str(group["interval"])) / 1000 if "interval" in group else DEFAULT_INTERVAL_S,
+        labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
+        annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
+        text=rule,
+    )

@@ -9,10 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness.errors import UsageError
 from harness.model import value
+from harness.rules.rulefile import Entry, entries
 
 
 class Use(StrEnum):
@@ -53,18 +52,16 @@ def queries(path: Path) -> tuple[Query, ...]:
 
     Raises UsageError naming the file if it is neither.
     """
+    if path.suffix == ".json":
+        return tuple(_dashboard(path))
+    return tuple(_rule(entry, path) for entry in entries(path))
+
+
+def _dashboard(path: Path) -> Iterator[Query]:
     try:
-        text = path.read_text()
+        document = json.loads(path.read_text())
     except OSError as exc:
         raise UsageError(f"{path}: {exc.strerror or exc}") from exc
-    if path.suffix == ".json":
-        return tuple(_dashboard(path, text))
-    return tuple(_rules(path, text))
-
-
-def _dashboard(path: Path, text: str) -> Iterator[Query]:
-    try:
-        document = json.loads(text)
     except ValueError as exc:
         raise UsageError(f"{path}: not JSON: {exc}") from exc
     document = document.get("dashboard", document) if isinstance(document, dict) else document
@@ -91,29 +88,12 @@ def _plain(expression: str) -> str:
     return expression
 
 
-def _rules(path: Path, text: str) -> Iterator[Query]:
-    try:
-        document = yaml.compose(text)
-    except yaml.YAMLError as exc:
-        raise UsageError(f"{path}: not YAML: {exc}") from exc
-    groups = _entry(document, "groups")
-    if not isinstance(groups, yaml.SequenceNode):
-        raise UsageError(f"{path}: no list 'groups'; wanted a rule file, or a dashboard in a file that ends in .json")
-    for group in groups.value:
-        rules = _entry(group, "rules")
-        for node in rules.value if isinstance(rules, yaml.SequenceNode) else ():
-            rule = yaml.safe_load(yaml.serialize(node))
-            use = Use.ALERT if "alert" in rule else Use.RECORD
-            yield Query(
-                expression=str(rule.get("expr", "")),
-                use=use,
-                name=str(rule.get(use, "")),
-                place=f"{path}:{node.start_mark.line + 1}",
-                labels=tuple((str(key), str(text)) for key, text in (rule.get("labels") or {}).items()),
-            )
-
-
-def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    return next((found for name, found in node.value if name.value == key), None)
+def _rule(entry: Entry, path: Path) -> Query:
+    use = Use.ALERT if "alert" in entry.rule else Use.RECORD
+    return Query(
+        expression=str(entry.rule.get("expr", "")),
+        use=use,
+        name=str(entry.rule.get(use, "")),
+        place=f"{path}:{entry.line}",
+        labels=tuple((str(key), str(text)) for key, text in (entry.rule.get("labels") or {}).items()),
+    )
