@@ -85,6 +85,16 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(
         verbs,
+        "compare",
+        recorded.compare,
+        "say what is worse in a run than in the runs before it, and what changed",
+        "voxproof compare k3f9 latest",
+    )
+    verb.add_argument("runs", metavar="RUN", nargs="+", help="runs before, oldest first: directories, run ids")
+    verb.add_argument("run", metavar="RUN", help="the run after")
+
+    verb = _verb(
+        verbs,
         "calibrate",
         running.calibrate,
         "bound by parts how far TTFW heard and TTFW reported may lie apart",

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import harness
+from assertions.nights import since_when
 from assertions.ttfw_rule import WINDOW_S
-from harness import rundir, target
+from harness import history, rundir, target
 from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
 from harness.clock import Clock
@@ -63,6 +64,8 @@ class Finished:
     path: Path
     evidence: Evidence
     findings: Findings
+    since: Mapping[str, str] = field(default_factory=dict)
+    """By claim that failed: since which run, and what changed then."""
 
     @property
     def name(self) -> str:
@@ -137,7 +140,10 @@ def judge(path: Path) -> Finished:
     evidence = rundir.read_evidence(path)
     findings = check(evidence)
     RunDir(path).write_findings(findings)
-    return Finished(path=path, evidence=evidence, findings=findings)
+    red = [verdict.claim for verdict in findings.verdicts if verdict.status is Status.FAIL]
+    earlier = history.nights(path) if red else ()
+    since = {claim: told for claim in red if (told := since_when(claim, evidence.info, earlier)) is not None}
+    return Finished(path=path, evidence=evidence, findings=findings, since=since)
 
 
 def report(finished: Finished) -> Finished:
@@ -145,9 +151,9 @@ def report(finished: Finished) -> Finished:
     from reports import html, junit, markdown  # they bring a template engine: judging need not wait for it
 
     run_dir, evidence, findings = RunDir(finished.path), finished.evidence, finished.findings
-    run_dir.write_text("report.html", html.page(evidence, findings, _sounds(finished), run=finished.name))
-    run_dir.write_text("junit.xml", junit.xml(evidence, findings))
-    run_dir.write_text("summary.md", markdown.summary(evidence, findings, run=finished.name))
+    run_dir.write_text("report.html", html.page(evidence, findings, _sounds(finished), run=finished.name, since=finished.since))
+    run_dir.write_text("junit.xml", junit.xml(evidence, findings, since=finished.since))
+    run_dir.write_text("summary.md", markdown.summary(evidence, findings, run=finished.name, since=finished.since))
     return finished
 
 

@@ -38,13 +38,20 @@ _DERIVED = (
 """Settings that ``changes`` tells already, or that the judgement alone needs."""
 
 
-def page(evidence: Evidence, findings: Findings, audio: Mapping[str, bytes] | None = None, *, run: str | None = None) -> str:
+def page(
+    evidence: Evidence,
+    findings: Findings,
+    audio: Mapping[str, bytes] | None = None,
+    *,
+    run: str | None = None,
+    since: Mapping[str, str] | None = None,
+) -> str:
     """The page as text.
 
     audio: Ogg/Opus bytes by ``CallRecord.audio``; a recording without bytes becomes a link beside the page.
-    run: how a person names the run on the command line.
+    run: how a person names the run on the command line. since: see ``ledger.Run``.
     """
-    info, named = evidence.info, ledger.Run.of(evidence, run)
+    info, named = evidence.info, ledger.Run.of(evidence, run, since)
     status = ledger.outcome(evidence, findings)
     wrong = ledger.failed(findings)
     unsure = tuple(one for one in ledger.undecided(findings) if ledger.is_required(evidence, one.claim))
@@ -194,6 +201,7 @@ def _card(verdict: Verdict, evidence: Evidence, findings: Findings, run: ledger.
         "moments": heard,
         "requests": ledger.requests(verdict),
         "repeat": run.explain(verdict.claim),
+        "since": run.since.get(verdict.claim),
     }
 
 

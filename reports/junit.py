@@ -8,28 +8,30 @@ lie outside the exit code and are ``skipped``, with their reason.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from harness.model import Evidence, Findings, Light, Verdict
 from reports import ledger
-from reports.words import since, word
+from reports.words import since as elapsed_s
+from reports.words import word
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def xml(evidence: Evidence, findings: Findings) -> str:
-    """The whole run as ``<testsuites>``, ending in a newline."""
+def xml(evidence: Evidence, findings: Findings, *, since: Mapping[str, str] | None = None) -> str:
+    """The whole run as ``<testsuites>``, ending in a newline. since: by claim that failed, see ``ledger.Run``."""
     info = evidence.info
     root = ET.Element("testsuites", name=f"voxproof {info.scenario.name}")
     for light in Light:
         suite = ET.SubElement(root, "testsuite", name=f"voxproof.{light}")
         suite.set("timestamp", datetime.fromtimestamp(info.started_at / 1e9, tz=UTC).isoformat(timespec="seconds"))
         if info.read_at is not None:
-            suite.set("time", f"{since(info.started_at, info.read_at):.3f}")
+            suite.set("time", f"{elapsed_s(info.started_at, info.read_at):.3f}")
         _properties(suite, evidence)
         for verdict in ledger.of_light(findings, light):
-            _judged(suite, evidence, verdict)
+            _judged(suite, evidence, verdict, (since or {}).get(verdict.claim))
         if light is Light.MONITORING:
             _unjudged(suite, evidence, findings)
             _early(suite, evidence)
@@ -51,11 +53,11 @@ def _properties(suite: ET.Element, evidence: Evidence) -> None:
         ET.SubElement(properties, "property", name=name, value=_clean(text))
 
 
-def _judged(suite: ET.Element, evidence: Evidence, verdict: Verdict) -> None:
+def _judged(suite: ET.Element, evidence: Evidence, verdict: Verdict, since: str | None) -> None:
     case = _case(suite, verdict.claim)
     match word(verdict):
         case "FAIL":
-            _say(case, "failure", verdict.sentence, "differs", _details(verdict))
+            _say(case, "failure", f"{verdict.sentence}; {since}" if since else verdict.sentence, "differs", _details(verdict))
         case "blind":
             _say(case, "skipped", f"blind: {verdict.blind}")
         case "undecided" if ledger.is_required(evidence, verdict.claim):

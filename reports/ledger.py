@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
@@ -67,18 +68,18 @@ class Loss:
 
 @value
 class Run:
-    """How a person names one run: on the command line, and as the folder its files are in."""
+    """How a person names one run: on the command line, and as the folder its files are in; and what earlier runs say of it."""
 
     name: str
     folder: str
+    since: Mapping[str, str] = field(default_factory=dict)
+    """By claim that failed: since which run, and what changed then."""
 
     @staticmethod
-    def of(evidence: Evidence, name: str | None) -> Run:
+    def of(evidence: Evidence, name: str | None, since: Mapping[str, str] | None = None) -> Run:
         """``name`` as it was typed, a path or an id. None: the run's id."""
-        if name is None:
-            return Run(name=evidence.info.run_id, folder=f"reports/runs/{evidence.info.run_id}")
-        folder = name.rstrip("/")
-        return Run(name=folder, folder=folder if "/" in folder else f"reports/runs/{folder}")
+        folder = (name or evidence.info.run_id).rstrip("/")
+        return Run(name=folder, folder=folder if "/" in folder else f"reports/runs/{folder}", since=since or {})
 
     def explain(self, claim: str) -> str:
         """The command that shows how ``claim`` was judged."""

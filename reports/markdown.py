@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict
 from reports import ledger
@@ -12,9 +12,9 @@ from reports.words import offset, quantity, word
 _SIGNS = {Status.PASS: "🟢", Status.FAIL: "🔴", Status.INCONCLUSIVE: "🟡"}
 
 
-def summary(evidence: Evidence, findings: Findings, *, run: str | None = None) -> str:
-    """GitHub-flavoured Markdown, ending in a newline. run: how a person names the run on the command line."""
-    named = ledger.Run.of(evidence, run)
+def summary(evidence: Evidence, findings: Findings, *, run: str | None = None, since: Mapping[str, str] | None = None) -> str:
+    """GitHub-flavoured Markdown, ending in a newline. run: how a person names the run on the command line. since: see ``ledger.Run``."""
+    named = ledger.Run.of(evidence, run, since)
     agent = ledger.light_status(evidence, findings, Light.AGENT)
     monitoring = ledger.light_status(evidence, findings, Light.MONITORING)
     lines = [
@@ -57,6 +57,8 @@ def _told(evidence: Evidence, findings: Findings, run: ledger.Run) -> Iterable[s
         yield f"- says **{_text(verdict.says)}** at {_text(verdict.hop)}, may say **{_text(verdict.may_say)}**"
         if verdict.effect is not None:
             yield f"- effect: {_text(verdict.effect)}"
+        if told := run.since.get(verdict.claim):
+            yield f"- since: {_text(told)}"
         if heard := ledger.moments(verdict):
             yield f"- hear: `{heard[0].path}` at {offset(heard[0].at_s)}"
         yield f"- repeat: `{run.explain(verdict.claim)}`"

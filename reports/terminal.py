@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
 from reports import ledger, network
@@ -29,12 +30,21 @@ class Pen:
         return f"\x1b[{_SGR[style]}m{text}\x1b[0m" if self.has_color and text.strip() else text
 
 
-def table(evidence: Evidence, findings: Findings, *, run: str | None = None, width: int = 100, color: bool = False) -> str:
+def table(
+    evidence: Evidence,
+    findings: Findings,
+    *,
+    run: str | None = None,
+    since: Mapping[str, str] | None = None,
+    width: int = 100,
+    color: bool = False,
+) -> str:
     """One run as text, ending in a newline.
 
-    run: how a person names the run on the command line. width: columns of the terminal. color: ANSI colours, for terminals only.
+    run: how a person names the run on the command line. since: see ``ledger.Run``. width: columns of the terminal. color: ANSI colours, for
+    terminals only.
     """
-    pen, named = Pen(has_color=color), ledger.Run.of(evidence, run)
+    pen, named = Pen(has_color=color), ledger.Run.of(evidence, run, since)
     width = max(width, 60)
     lines = [
         *_head(evidence, width),
@@ -183,6 +193,8 @@ def _card(verdict: Verdict, run: ledger.Run, pen: Pen, width: int) -> list[str]:
     lines = [told[0].replace(said.upper(), pen.paint(said, said.upper()), 1), *told[1:]]
     if verdict.effect is not None:
         lines += textwrap.wrap(f"  effect  {verdict.effect}", width, subsequent_indent=" " * 10, break_on_hyphens=False)
+    if told_since := run.since.get(verdict.claim):
+        lines += textwrap.wrap(f"  since   {told_since}", width, subsequent_indent=" " * 10, break_on_hyphens=False)
     if heard := ledger.moments(verdict):
         lines.append(f"  hear    {run.folder}/{heard[0].path} at {offset(heard[0].at_s)}")
     lines.append(f"  repeat  {run.explain(verdict.claim)}")

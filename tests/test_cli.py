@@ -162,6 +162,14 @@ def test_report_writes_three_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert all((run.path / name).stat().st_size for name in ("report.html", "junit.xml", "summary.md"))
 
 
+def test_two_runs_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    """A claim that fails now is exit code 1, and the same run twice is 0."""
+    healthy, lying = (str(Path(__file__).parents[1] / "fixtures/runs" / name) for name in ("healthy", "lying-agent"))
+
+    assert (cli.main(["compare", healthy, lying]), cli.main(["compare", healthy, healthy])) == (1, 0)
+    assert "ttfw/exporter         ok -> FAIL" in capsys.readouterr().out
+
+
 def test_a_newer_run_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     """By its schema number."""
     run = recorded()

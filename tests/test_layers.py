@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     ),
     (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.profiles", "harness.sound")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
-    (4, ("harness.check", "harness.run", "harness.calibrate", "harness.watch")),
+    (4, ("harness.check", "harness.run", "harness.calibrate", "harness.history", "harness.watch")),
     (5, ("harness.cli", "harness.verbs", "harness.pytest_plugin", "harness.load.locustfile")),
 )
 """Layer of a module by the longest of these names that it starts with."""
