@@ -40,17 +40,26 @@ def test_datagrams_come_whole_and_in_order(pair: Sockets) -> None:
 
 
 def test_stamps_are_the_kernels(pair: Sockets) -> None:
-    """The time of arrival, not of reading."""
-    sender, receiver = pair
-    before = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    sender.send(b"now")
-    after = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    batch = Batch()
-    for _ in range(20_000):  # reading is late by some milliseconds
-        pass
-    ((stamp, _),) = batch.receive(receiver.fileno())
+    """The time of arrival, not of reading, which comes some milliseconds later.
 
-    assert before <= stamp <= after
+    In one of many tries, and never before it was sent: the kernel turns stamping on in the background when the first socket asks for it,
+    and on a busy machine it may deliver late.
+    """
+    sender, receiver = pair
+    batch = Batch()
+    began_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    for _ in range(200):
+        sent_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        sender.send(b"now")
+        for _ in range(20_000):
+            pass
+        reading_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        stamps = [stamp for stamp, _ in batch.receive(receiver.fileno())]
+        assert all(began_ns <= stamp for stamp in stamps)
+        if any(stamp < sent_ns + (reading_ns - sent_ns) / 2 for stamp in stamps):
+            return
+
+    pytest.fail("every datagram bears the time at which it was read")
 
 
 def test_drops_are_counted_by_socket(pair: Sockets) -> None:
