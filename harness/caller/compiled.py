@@ -9,9 +9,10 @@ from typing import Any
 
 from harness.caller import aiortc_adapter, port
 from harness.caller.clip import Clip
-from harness.caller.ears import FullEar, LightEar
+from harness.caller.ears import NEVER, FullEar, LightEar
 from harness.caller.leg import Leg
 from harness.caller.native.build import Library
+from harness.caller.opus import FRAME_SAMPLES
 from harness.caller.outgoing import Outgoing
 from harness.caller.pacing import SLOTS
 from harness.caller.port import Port
@@ -49,8 +50,10 @@ class CompiledThread:
         self._places: dict[Port, tuple[int, int, NativePort]] = {}
         self._is_running = False
         self._asked: tuple[Leg, ...] = ()
-        self._light: tuple[tuple[Leg, int], ...] = ()
-        """Light legs in the core, and where each one's last port stands in the question."""
+        self._light: tuple[Leg, ...] = ()
+        """Whose ports the core is asked about, in the order of the question."""
+        self._close: tuple[Leg, ...] = ()
+        """Those that it is not asked about: they are listened to all the time."""
         self._ask(())
 
     def start(self) -> None:
@@ -115,25 +118,21 @@ class CompiledThread:
         pointers, wanted, count = self._question
         self._library.functions.core_attention(pointers, count, now, wanted)
         told = self._library.ffi.buffer(wanted, count)[:]
-        sleeping, first = set(), 0
-        for leg, end in self._light:
-            if not any(told[first:end]):
-                sleeping.add(leg)
-            first = end
-        return [leg for leg in legs if leg not in sleeping]
+        awake, index = set(self._close), told.find(1)
+        while index >= 0:
+            awake.add(self._light[index])
+            index = told.find(1, index + 1)
+        return [leg for leg in legs if leg in awake]
 
     def _ask(self, legs: tuple[Leg, ...]) -> None:
         with self._lock:
-            ports = {leg: [self._places[port][2].memory for port in leg.ports if port in self._places] for leg in legs if leg.is_light}
-        memories: list[Any] = []
-        light = []
-        for leg, mine in ports.items():
-            if mine:
-                memories += mine
-                light.append((leg, len(memories)))
+            asked = [(leg, self._places[port][2].memory) for leg in legs if leg.is_light for port in leg.ports if port in self._places]
         ffi = self._library.ffi
-        self._question: tuple[Any, Any, int] = (ffi.new("core_port *[]", memories), ffi.new("uint8_t[]", len(memories)), len(memories))
-        self._asked, self._light = legs, tuple(light)
+        pointers = ffi.new("core_port *[]", [memory for _, memory in asked])
+        self._question: tuple[Any, Any, int] = (pointers, ffi.new("uint8_t[]", len(asked)), len(asked))
+        self._light = tuple(leg for leg, _ in asked)
+        self._close = tuple(leg for leg in legs if leg not in set(self._light))
+        self._asked = legs
 
     def memory(self, given: Port) -> Any:
         """A port's memory shared with the thread; for tests."""
@@ -185,7 +184,6 @@ class NativePort:
         memory = self.memory
         if self.speech is not None and self.speech.is_speaking:
             self.speech.collect()
-        memory.is_watched = self.speech is not None and self.speech.is_speaking
         given.send_errors = memory.send_errors
         while len(self._streams) < memory.stream_count:
             index = len(self._streams)
@@ -300,13 +298,13 @@ class NativeSpeech:
         """Gives the core the clips that wait."""
         with self._lock:
             memory = self._memory
-            memory.is_watched = 1
             while memory.clip_tail - memory.clip_head < _CLIPS and (clip := self._outgoing.next_clip()):
                 given = _Given(self._ffi, memory.clip_tail, clip)
                 self._given.append(given)
                 place = memory.clips[given.index % _CLIPS]
                 place.payload, place.offsets, place.sent_ns, place.frames = given.payload, given.offsets, given.sent_ns, len(clip.frames)
                 memory.clip_tail = given.index + 1
+            self._watch()
 
     def hush(self) -> None:
         """Breaks off what was given."""
@@ -334,12 +332,22 @@ class NativeSpeech:
                 outgoing.said(given.clip, given.told, self._clock.at_monotonic(sent_ns))
                 given.told += 1
             if not is_over:
+                with self._lock:
+                    self._watch()
                 return
             if given.told < len(given.clip.frames):
                 outgoing.broke_off(given.clip)
             with self._lock:
                 self._given.popleft()
             self.push()
+
+    def _watch(self) -> None:
+        """Says what has to have left for ``collect`` to tell news: the last voiced frame of the clip under way, then its end."""
+        memory = self._memory
+        memory.is_watched = bool(self._given)
+        if self._given:
+            given = self._given[0]
+            memory.watched_clip, memory.watched_frame = given.index, given.last_voiced if given.told <= given.last_voiced else NEVER
 
 
 class _Given:
@@ -349,6 +357,7 @@ class _Given:
         self.index = index
         self.clip = clip
         self.told = 0
+        self.last_voiced = clip.last_voiced_sample // FRAME_SAMPLES
         offsets = [0]
         for frame in clip.frames:
             offsets.append(offsets[-1] + len(frame))

@@ -33,8 +33,11 @@ _FOR_BEGINNING, _FOR_END = 12, 36
 """Packets needed to find one: the above, and those that came until it was noticed."""
 _QUIET_RUN = 10
 """Quiet packets in a row after which nothing more is decoded: 0.2 s; the sizes of the last half are what silence weighs here."""
-_PROBE_NS, _DOUBTFUL_PROBE_NS = 800_000_000, 200_000_000
-"""How often a packet is decoded to see whether sizes tell the truth: in silence, and in doubtful speech."""
+_PROBE_NS, _GAPLESS_PROBE_NS, _DOUBTFUL_PROBE_NS = 800_000_000, 500_000_000, 200_000_000
+"""How often a packet is decoded to see whether sizes tell the truth: in silence, in speech without gaps, and in doubtful speech.
+
+The end of an utterance must still be among the ``RECENT`` packets when the second one has noticed it.
+"""
 _GAPLESS_NS = 400_000_000
 """Without a packet as light as silence it is doubtful after this time that they are speech: syllables have gaps."""
 _CLEAR, _DISTINCT = 0.5, 0.8
@@ -218,7 +221,7 @@ class LightEar:
                 if now - max(loud_at, self._loud_at) > _FOLLOWED_NS:
                     return RECENT if self._is_doubtful() else _FOR_END
                 is_gapless = now - max(quiet_at, self._quiet_at) > _GAPLESS_NS
-                is_probing = now - self._probed_at > _DOUBTFUL_PROBE_NS and (is_gapless or self._is_doubtful())
+                is_probing = now - self._probed_at > self._probe_ns() and (is_gapless or self._is_doubtful())
                 return RECENT if is_probing else 0
 
     def wake(self, quiet_at: int) -> tuple[int, int, int]:
@@ -233,7 +236,7 @@ class LightEar:
                 return self._rested_at, 0, self._probed_at + _PROBE_NS if self._is_doubtful() else NEVER
             case _State.FOLLOWING:
                 doubted_at = 0 if self._is_doubtful() else max(quiet_at, self._quiet_at) + _GAPLESS_NS
-                return NEVER, _FOLLOWED_NS, max(doubted_at, self._probed_at + _DOUBTFUL_PROBE_NS)
+                return NEVER, _FOLLOWED_NS, max(doubted_at, self._probed_at + self._probe_ns())
 
     def sounds(self, now: UnixNs, is_final: bool = False, is_attentive: bool = True) -> Iterator[Utterance]:
         """See Ear."""
@@ -249,7 +252,7 @@ class LightEar:
                 yield from self._end(now, self._tail())
             elif (
                 (self._is_doubtful() or now - self._quiet_at > _GAPLESS_NS)
-                and self._is_probe_due(now, _DOUBTFUL_PROBE_NS)
+                and self._is_probe_due(now, self._probe_ns())
                 and not self._is_probe_loud(3)
             ):
                 yield from self._end(now, sorted(self._recent, key=_number))
@@ -265,6 +268,10 @@ class LightEar:
     def _is_doubtful(self) -> bool:
         """Sizes may not tell speech: silence weighs nearly as much, or nobody has spoken yet."""
         return self.silence_bytes >= self._speech_bytes * _CLEAR
+
+    def _probe_ns(self) -> int:
+        """While someone speaks."""
+        return _DOUBTFUL_PROBE_NS if self._is_doubtful() else _GAPLESS_PROBE_NS
 
     def _is_probe_loud(self, probes: int) -> bool:
         """Decodes the latest packet; if it is quiet, others 0.1 s apart, so that a gap between words is not taken for silence."""

@@ -387,8 +387,13 @@ void core_stop(media_core *core) {
     pthread_join((pthread_t)core->thread, NULL);
 }
 
+static int has_left(const core_port *port) {
+    uint64_t head = __atomic_load_n(&port->clip_head, __ATOMIC_ACQUIRE);
+    return head > port->watched_clip || (head == port->watched_clip && port->position > port->watched_frame);
+}
+
 static int wants_attention(const core_port *port, int64_t now) {
-    if (port->others != port->others_seen || port->stream_count != port->streams_seen || port->is_watched)
+    if (port->others != port->others_seen || port->stream_count != port->streams_seen || (port->is_watched && has_left(port)))
         return 1;
     for (uint32_t n = 0; n < port->stream_count; n++) {
         const core_stream *stream = &port->streams[n];

@@ -76,7 +76,9 @@ typedef struct {
     uint64_t others_seen;      /* Python */
     uint32_t stream_count;
     uint32_t streams_seen;     /* Python */
-    uint64_t is_watched;       /* Python: a clip is on its way */
+    uint64_t is_watched;       /* Python: a clip is on its way, and of interest once */
+    uint64_t watched_clip;     /* Python: this clip is done with, or */
+    uint64_t watched_frame;    /* Python: this frame of it has left */
     core_stream streams[CORE_STREAMS];
     core_packet ring[CORE_RING];
     core_other other[CORE_OTHERS];
@@ -99,7 +101,7 @@ typedef struct {
 int core_start(media_core *core);
 void core_stop(media_core *core);
 uint64_t core_sizes(void);
-/* Which ports Python has to look at now: something other than RTP or a new stream came, a clip is on its way, or for a stream
+/* Which ports Python has to look at now: something other than RTP or a new stream came, the frame that is watched left, or for a stream
  * a payload over silence_bytes came after wake_loud_at, none for wake_quiet_ns (if not 0), or wake_at has come. */
 void core_attention(core_port **ports, int count, int64_t now, uint8_t *wanted);
 /* For tests: one step each, in the calling thread. */
