@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import promql_parser as pp
 
 from harness.errors import UsageError
 from harness.model import value
-from harness.rules.evaluate import Database, Labels, vector
+from harness.rules.evaluate import LOOKBACK_S, Database, Labels, vector
 from harness.rules.rulefile import Entry, entries
 from harness.rules.scale import to_ms
 
@@ -34,6 +34,8 @@ class AlertRule:
     annotations: Mapping[str, str]
     text: Mapping[str, Any]
     """The rule as its file has it."""
+    query_offset_s: float = 0.0
+    """Every query asks for the values of so long ago; ``ALERTS`` is stored so long ago, too."""
 
 
 @value
@@ -55,33 +57,80 @@ def alert_rules(path: Path) -> tuple[AlertRule, ...]:
 
 
 def phases(rule: AlertRule, database: Database, start_s: float, end_s: float) -> Iterator[Phase]:
-    """What the rule's state is at every evaluation from ``start_s`` to ``end_s``, both inclusive.
-
-    An alert fires at the first evaluation that is at least ``for`` after the one at which it became active (Prometheus rules/alerting.go).
-    """
-    tree = pp.parse(rule.expression)
-    active: dict[Labels, float] = {}
-    firing: dict[Labels, float] = {}
+    """What the rule's state is at every evaluation from ``start_s`` to ``end_s``, both inclusive."""
     steps = round((end_s - start_s) / rule.interval_s)
-    for step in range(steps + 1):
-        at_s = start_s + step * rule.interval_s
-        true_now = {_identity(labels) for labels in vector(tree, database, at_s)}
-        for labels in list(active):
-            if labels in true_now:
-                continue
-            if labels in firing and at_s - firing[labels] < rule.keep_firing_for_s:
-                continue
-            del active[labels]
-            firing.pop(labels, None)
+    return replayed(rule, database, (start_s + step * rule.interval_s for step in range(steps + 1)))
+
+
+def replayed(rule: AlertRule, database: Database, evaluations_s: Iterable[float], *, lookback_s: float = LOOKBACK_S) -> Iterator[Phase]:
+    """The rule's state at each of ``evaluations_s``, ascending, over raw samples as they were stored."""
+    tree = pp.parse(rule.expression)
+    # A sum of milliseconds in floating point is not the nearest number to its decimals, as the stored instants are; windows are left-open.
+    asked = ((at_s, vector(tree, database, round(at_s - rule.query_offset_s, 3), lookback_s=lookback_s)) for at_s in evaluations_s)
+    return machine(rule, asked)
+
+
+def machine(rule: AlertRule, results: Iterable[tuple[float, Iterable[Labels]]]) -> Iterator[Phase]:
+    """Prometheus rules/alerting.go, AlertingRule.Eval, over the label sets that the expression yielded at each evaluation.
+
+    An alert fires at the first evaluation that is at least ``for`` after the one at which it became active. ``keep_firing_for`` is counted
+    from the first evaluation that found it false, and ends at the first one that is at least that long after it.
+    """
+    active: dict[Labels, float] = {}
+    firing: set[Labels] = set()
+    false_since: dict[Labels, float] = {}
+    for at_s, found in results:
+        true_now = {_identity(labels) for labels in found}
+        for labels in active.keys() - true_now:
+            kept = labels in firing and at_s - false_since.setdefault(labels, at_s) < rule.keep_firing_for_s
+            if not kept:
+                del active[labels]
+                firing.discard(labels)
+                false_since.pop(labels, None)
         for labels in true_now:
             active.setdefault(labels, at_s)
+            false_since.pop(labels, None)
         for labels, since in active.items():
-            if labels in firing or at_s - since >= rule.for_s:
-                if labels in true_now:
-                    firing[labels] = at_s
-                yield Phase(at_s=at_s, labels=labels, state="firing")
-            else:
-                yield Phase(at_s=at_s, labels=labels, state="pending")
+            # Milliseconds, Prometheus' own resolution of evaluation instants read back.
+            if round((at_s - since) * 1000) >= round(rule.for_s * 1000):
+                firing.add(labels)
+            yield Phase(at_s=at_s, labels=labels, state="firing" if labels in firing else "pending")
+
+
+@value
+class Episode:
+    """One alert of one label set, from its first true evaluation to the one that found it gone."""
+
+    labels: Labels
+    pending_at_s: float
+    """The first evaluation that found it true; the instant of the rule, not of its query."""
+    firing_at_s: float | None
+    """None: it never fired."""
+    resolved_at_s: float | None
+    """The first evaluation at which it is neither pending nor firing. None: it lasted to the end."""
+
+
+def episodes(found: Iterable[Phase], evaluations_s: Sequence[float]) -> tuple[Episode, ...]:
+    """Phases put together by label set, in the order in which they began."""
+    after = dict(zip(evaluations_s, (*evaluations_s[1:], None), strict=True))
+    runs: dict[Labels, list[list[Phase]]] = {}
+    for phase in found:
+        of_labels = runs.setdefault(phase.labels, [])
+        if of_labels and after[of_labels[-1][-1].at_s] == phase.at_s:
+            of_labels[-1].append(phase)
+        else:
+            of_labels.append([phase])
+    made = [
+        Episode(
+            labels=labels,
+            pending_at_s=run[0].at_s,
+            firing_at_s=next((phase.at_s for phase in run if phase.state == "firing"), None),
+            resolved_at_s=after[run[-1].at_s],
+        )
+        for labels, of_labels in runs.items()
+        for run in of_labels
+    ]
+    return tuple(sorted(made, key=lambda episode: episode.pending_at_s))
 
 
 def _identity(labels: Labels) -> Labels:
@@ -107,4 +156,5 @@ def _rule(entry: Entry, path: Path) -> AlertRule:
         labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
         annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
         text=rule,
+        query_offset_s=to_ms(str(group.get("query_offset", "0"))) / 1000,
     )

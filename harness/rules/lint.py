@@ -29,6 +29,7 @@ import promql_parser as pp
 
 from harness.model import value
 from harness.rules.queries import Query, Use
+from harness.rules.tree import bare, walked
 
 SCRAPE_S = 15.0
 LEAST_SCRAPES = 4
@@ -116,7 +117,7 @@ class _Reading:
             case pp.ParenExpr() | pp.UnaryExpr():
                 yield from self._walk(node.expr, above)
             case pp.SubqueryExpr():
-                if above.functions and above.functions[-1] in _RATES and isinstance(_bare(node.expr), pp.AggregateExpr):
+                if above.functions and above.functions[-1] in _RATES and isinstance(bare(node.expr), pp.AggregateExpr):
                     yield (
                         "promql/sum-then-rate",
                         f"{above.functions[-1]}() of an aggregation: the restart of one series looks like one of all",
@@ -177,9 +178,9 @@ class _Reading:
         for name, template in self._query.labels:
             if re.search(r"\$value|\.Value", template):
                 yield "alerts/value-label", f"label {name} changes with the value: each evaluation is a new alert, and `for` never ends"
-        has_and = any(isinstance(each, pp.BinaryExpr) and str(each.op) == "and" for each in _walked(tree))
-        for node in _walked(tree):
-            if isinstance(node, pp.BinaryExpr) and str(node.op) == "/" and not has_and and _may_be_zero(_bare(node.rhs)):
+        has_and = any(isinstance(each, pp.BinaryExpr) and str(each.op) == "and" for each in walked(tree))
+        for node in walked(tree):
+            if isinstance(node, pp.BinaryExpr) and str(node.op) == "/" and not has_and and _may_be_zero(bare(node.rhs)):
                 yield (
                     "alerts/no-traffic",
                     "0 / 0 is NaN, which passes no threshold: without traffic the alert is silent. Guard it: / (... > 0)",
@@ -192,12 +193,12 @@ def _may_be_zero(denominator: pp.Expr) -> bool:
         return False
     if isinstance(denominator, pp.BinaryExpr) and str(denominator.op) == ">":
         return False
-    return any(isinstance(each, pp.Call) and each.func.name in _RATES for each in _walked(denominator))
+    return any(isinstance(each, pp.Call) and each.func.name in _RATES for each in walked(denominator))
 
 
 def _quantile(node: pp.Call) -> Iterator[tuple[str, str]]:
-    buckets = _bare(node.args[1])
-    if not any(isinstance(each, pp.Call) and each.func.name in _RATES for each in _walked(buckets)):
+    buckets = bare(node.args[1])
+    if not any(isinstance(each, pp.Call) and each.func.name in _RATES for each in walked(buckets)):
         yield (
             "promql/quantile-all-time",
             "raw buckets: the quantile of all observations since each process started; use rate(..._bucket[5m])",
@@ -209,20 +210,3 @@ def _quantile(node: pp.Call) -> Iterator[tuple[str, str]]:
             yield "promql/quantile-le", "the aggregation drops le, without which there are no buckets; use sum by (le)"
     else:
         yield "promql/quantile-per-series", "one line a series, each of few observations; use sum by (le) (rate(...))"
-
-
-def _bare(node: pp.Expr) -> pp.Expr:
-    while isinstance(node, pp.ParenExpr):
-        node = node.expr
-    return node
-
-
-def _walked(tree: pp.Expr) -> list[pp.Expr]:
-    found: list[pp.Expr] = []
-
-    def visit(node: pp.Expr) -> bool:
-        found.append(node)
-        return True
-
-    pp.walk(tree, visit)
-    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UsageError
-from harness.rules.alerts import AlertRule, alert_rules, phases
+from harness.rules.alerts import AlertRule, alert_rules, episodes, phases
 from harness.rules.evaluate import series
 
 FILE = """groups:
@@ -62,6 +63,24 @@ def test_one_calm_evaluation_starts_the_wait_again(rule: AlertRule) -> None:
 def test_a_stale_series_resolves(rule: AlertRule) -> None:
     """A series that ends with a marker is no longer true."""
     assert states(rule, [90.0] * 5 + [None])[-1] == (60.0, "firing")
+
+
+def test_keep_firing_for_counts_from_the_first_false_evaluation(rule: AlertRule) -> None:
+    """Prometheus notes when it was first found false, so 30 s of keeping are three evaluations of 15 s after the last true one."""
+    kept = dataclasses.replace(rule, for_s=0.0, keep_firing_for_s=30.0)
+
+    assert states(kept, [90.0, 90.0, 0.0, 0.0, 0.0, 0.0])[-1] == (45.0, "firing")
+
+
+def test_an_episode_ends_at_the_evaluation_that_found_it_gone(rule: AlertRule) -> None:
+    """Two of one label set, the second one never firing."""
+    values = [0.0, *[90.0] * 6, 0.0, 90.0, 0.0]
+    instants = [15.0 * tick for tick in range(len(values))]
+    database = {"load": (series("load", list(zip(instants, values, strict=True))),)}
+
+    found = episodes(phases(rule, database, 0.0, instants[-1]), instants)
+
+    assert [(one.pending_at_s, one.firing_at_s, one.resolved_at_s) for one in found] == [(15.0, 75.0, 105.0), (120.0, None, 135.0)]
 
 
 @pytest.mark.parametrize(
