@@ -8,7 +8,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,33 +33,43 @@ def to_json(item: Any) -> Any:
     return item
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
 def from_json(kind: Any, data: Any) -> Any:
     """JSON data as a value of type ``kind``. Fields that ``data`` lacks take their default.
 
     Raises ValueError, naming the field, if ``data`` does not fit.
     """
+    return _reader(kind)(data)
+
+
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads a value of type ``kind``: made once, since a large run has a million lines."""
     if kind is Any:
-        return data
+        return _as_it_is
     if supertype := getattr(kind, "__supertype__", None):
-        return from_json(supertype, data)
+        return _reader(supertype)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return _from_union(typing.get_args(kind), data)
+        return _union_reader(typing.get_args(kind))
     if origin is tuple:
-        inner = typing.get_args(kind)
-        kinds = (inner[0],) * len(data) if inner[-1] is Ellipsis else inner
-        return tuple(from_json(entry_kind, entry) for entry_kind, entry in zip(kinds, data, strict=True))
+        return _tuple_reader(typing.get_args(kind))
     if origin is not None:
-        return dict(data)
+        return dict
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _from_object(kind, data)
+        return _object_reader(kind)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(data)
+        members = {member.value: member for member in kind}
+        return lambda data: members[data] if data in members else kind(data)
+    return functools.partial(_plain, kind)
+
+
+def _as_it_is(data: Any) -> Any:
+    return data
+
+
+def _plain(kind: Any, data: Any) -> Any:
+    if type(data) is kind:
+        return data
     if kind is float and isinstance(data, int):
         return float(data)
     if isinstance(kind, type) and not isinstance(data, kind):
@@ -68,32 +78,45 @@ def from_json(kind: Any, data: Any) -> Any:
     return data
 
 
-def _from_union(kinds: tuple[Any, ...], data: Any) -> Any:
-    if data is None and type(None) in kinds:
-        return None
-    (kind,) = (kind for kind in kinds if kind is not type(None))
-    return from_json(kind, data)
+def _union_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    (inner,) = (_reader(kind) for kind in kinds if kind is not type(None))
+    return (lambda data: None if data is None else inner(data)) if type(None) in kinds else inner
 
 
-def _from_object(kind: type, data: Any) -> Any:
-    if not isinstance(data, Mapping):
-        msg = f"wanted an object for {kind.__name__}, got {data!r}"
-        raise ValueError(msg)
-    hints = _hints(kind)
-    fields = {}
-    for field in dataclasses.fields(kind):
-        if field.name not in data:
-            continue
+def _tuple_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if kinds[-1] is Ellipsis:
+        every = _reader(kinds[0])
+        return lambda data: tuple([every(entry) for entry in data])
+    each = [_reader(kind) for kind in kinds]
+    return lambda data: tuple([read(entry) for read, entry in zip(each, data, strict=True)])
+
+
+def _object_reader(kind: type) -> Callable[[Any], Any]:
+    readers: dict[str, Callable[[Any], Any]] = {}
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            msg = f"wanted an object for {kind.__name__}, got {data!r}"
+            raise ValueError(msg)
+        if not readers:  # not before: a type may hold itself
+            hints = typing.get_type_hints(kind)
+            readers.update({field.name: _reader(hints[field.name]) for field in dataclasses.fields(kind)})
+        fields = {}
+        for name, entry in data.items():
+            if (reader := readers.get(name)) is None:
+                continue
+            try:
+                fields[name] = reader(entry)
+            except ValueError as exc:
+                msg = f"{kind.__name__}.{name}: {exc}"
+                raise ValueError(msg) from exc
         try:
-            fields[field.name] = from_json(hints[field.name], data[field.name])
-        except ValueError as exc:
-            msg = f"{kind.__name__}.{field.name}: {exc}"
+            return kind(**fields)
+        except TypeError as exc:
+            msg = f"{kind.__name__}: {exc}"
             raise ValueError(msg) from exc
-    try:
-        return kind(**fields)
-    except TypeError as exc:
-        msg = f"{kind.__name__}: {exc}"
-        raise ValueError(msg) from exc
+
+    return read
 
 
 def line(item: Any) -> str:
@@ -116,12 +139,15 @@ def read_lines(path: Path, *kinds: type[V]) -> Iterator[V]:
     Raises UsageError with file and line for a newer schema, an unknown type or a line that does not fit its type.
     """
     by_name = {kind.__name__: kind for kind in kinds}
-    text = path.read_text()
-    lines = text.split("\n")
+    with path.open() as lines:
+        yield from _values(path, lines, by_name)
+
+
+def _values(path: Path, lines: Iterable[str], by_name: Mapping[str, type[V]]) -> Iterator[V]:
     for number, raw in enumerate(lines, start=1):
-        if not raw:
+        if raw == "\n":
             continue
-        is_torn_end = number == len(lines)
+        is_torn_end = not raw.endswith("\n")
         try:
             data = json.loads(raw)
             schema = data.pop("schema")
