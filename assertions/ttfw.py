@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 
 from assertions import counted, distortion, ttfw_rule
-from assertions.distance import distances
+from assertions.distance import Distances, distances
 from assertions.facts import WHOLE, Facts, late_s
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree
 from assertions.words import plural, span
@@ -35,11 +35,13 @@ NAMES: counted.Names = {f"{NAME}_count": lambda _: _COUNT, f"{NAME}_sum": lambda
 
 def trees(facts: Facts) -> Iterator[Tree]:
     """One chain."""
+    truth = heard(facts)
+    way = distances(truth, facts)
     exporter = Step(
         claim="ttfw/exporter",
         source="heard",
         title="agent /metrics",
-        admits=lambda given, reader: histograms(given, reader, facts),
+        admits=lambda given, reader: histograms(given, reader, way),
         read=lambda reader: counted.exported(reader, NAMES, facts),
         defects={
             "a turn is lost": distortion.of_exporter(distortion.without_one, facts),
@@ -66,7 +68,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
         would_catch=lambda admitted, said: "1 turn",
     )
     steps = (exporter, samples, ttfw_rule.step(facts))
-    yield Tree(root="heard", truth=heard(facts), steps=steps, reads=frozenset({*NAMES, *ttfw_rule.RULES}))
+    yield Tree(root="heard", truth=truth, steps=steps, reads=frozenset({*NAMES, *ttfw_rule.RULES}))
 
 
 def heard(facts: Facts) -> Reading:
@@ -107,19 +109,20 @@ def _unseen(record: CallRecord) -> Iterator[Key]:
             yield ("turn", record.plan.call_id, str(index))
 
 
-def histograms(given: Reading, reader: Reader, facts: Facts) -> Reading:
+def histograms(given: Reading, reader: Reader, way: Distances) -> Reading:
     """The histograms that an honest agent may export when callers waited that long.
 
     Each turn lies inside the bounds that were ever measured, so every bucket allows for them; all turns do not lie at the same end of them, so the
     sum allows for what the mean of a run does.
     """
-    way = distances(given, facts)
     sure = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key not in given.may_lack]
     possible = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key in given.may_lack]
     parts: dict[Key, Thing] = {_COUNT: Range(lo=len(sure), hi=len(sure) + len(possible))}
-    for key in sorted(_layout(reader), key=lambda key: float(key[1])):
-        low, high = histogram.admitted_counts(sure, float(key[1]))
-        parts[key] = Range(lo=low, hi=high + histogram.admitted_counts(possible, float(key[1]))[1])
+    layout = sorted(_layout(reader), key=lambda key: float(key[1]))
+    bounds = [float(bound) for _, bound in layout]
+    counted_in = zip(layout, histogram.admitted_counts(sure, bounds), histogram.admitted_counts(possible, bounds), strict=True)
+    for key, (low, high), (_, more) in counted_in:
+        parts[key] = Range(lo=low, hi=high + more)
     together = [_reported(thing, way.together[key]) for key, thing in given.parts.items() if key not in given.may_lack]
     parts[_SUM] = Range(lo=sum(low for low, _ in together), hi=sum(high for _, high in (*together, *possible)))
     return Reading(parts=parts, may_add=frozenset({counted.SCRAPE}), because=(*given.because, *way.because), alpha=way.alpha)

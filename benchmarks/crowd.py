@@ -38,8 +38,13 @@ def crowd(recorded: Path, directory: Path, *, times: int) -> int:
 
 
 def _plan(plan: CallPlan, copy: int, each: int) -> CallPlan:
-    own = {name: f"{getattr(plan, name)}-{copy}" for name in ("call_id", "room", "identity")}
-    return dataclasses.replace(plan, index=plan.index + copy * each, **own)
+    return dataclasses.replace(
+        plan,
+        index=plan.index + copy * each,
+        call_id=f"{plan.call_id}-{copy}",
+        room=f"{plan.room}-{copy}",
+        identity=f"{plan.identity}-{copy}",
+    )
 
 
 def _grown(lines: list[dict[str, Any]], times: int) -> Iterator[Mapping[str, Any]]:

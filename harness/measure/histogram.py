@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -68,9 +69,11 @@ def nearest_rank(wanted: float, values: Sequence[float]) -> float | None:
     return sorted(values)[max(rank, 1) - 1]
 
 
-def admitted_counts(values: Sequence[tuple[float, float]], bound: float) -> tuple[int, int]:
-    """How many of the uncertain values (lowest, highest) lie at or below ``bound``: surely, and possibly."""
-    return sum(high <= bound for _, high in values), sum(low <= bound for low, _ in values)
+def admitted_counts(values: Sequence[tuple[float, float]], bounds: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """How many of the uncertain values (lowest, highest) lie at or below each of ``bounds``: surely, and possibly."""
+    lows, highs = sorted(low for low, _ in values), sorted(high for _, high in values)
+    for bound in bounds:
+        yield bisect.bisect_right(highs, bound), bisect.bisect_right(lows, bound)
 
 
 def per_bucket(cumulative: Mapping[float, float]) -> Iterator[tuple[float, float, float]]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from assertions.distance import distances
 from assertions.facts import Facts
 from assertions.ledger import Key, Range, Reading, Thing, differs, exactly
 from assertions.ttfw import heard, histograms
@@ -29,7 +30,7 @@ def verdict(evidence: Evidence, claim: str = "ttfw/exporter") -> Verdict:
 def admitted(evidence: Evidence) -> Reading:
     """The histograms that an honest agent may export."""
     facts = Facts.of(evidence)
-    return histograms(heard(facts), Reader.of(evidence), facts)
+    return histograms(heard(facts), Reader.of(evidence), distances(heard(facts), facts))
 
 
 def exported(reported_s: list[float]) -> Reading:

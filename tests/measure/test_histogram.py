@@ -99,7 +99,7 @@ def test_of_nothing_there_is_no_rank() -> None:
 def test_the_true_count_is_admitted(values: list[tuple[float, float]], bound: float) -> None:
     """Wherever in their ranges the true values lie."""
     ranges = [(low, low + width) for low, width in values]
-    low, high = admitted_counts(ranges, bound)
+    ((low, high),) = admitted_counts(ranges, [bound])
 
     for share in (0.0, 0.5, 1.0):
         assert low <= sum(lo + share * (hi - lo) <= bound for lo, hi in ranges) <= high
