@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +24,7 @@ from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
 from harness.load.estimate import longest_call_s
 from harness.load.launch import place_calls
-from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, value
+from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, Verdict, value
 from harness.rundir import RunDir
 from harness.sound import ogg_opus
 from harness.watch import Watch, drain
@@ -72,6 +72,14 @@ class Finished:
         """How a person names the run on the command line."""
         return self.path.name if self.path.parent == rundir.RUNS else str(self.path)
 
+    def verdict(self, claim: str) -> Verdict:
+        """What was judged of one claim. Raises KeyError if this run judged no such claim."""
+        told = {verdict.claim: verdict for verdict in self.findings.verdicts}
+        if claim not in told:
+            msg = f"run {self.name} judged no claim '{claim}'; it judged {', '.join(told)}"
+            raise KeyError(msg)
+        return told[claim]
+
     @property
     def exit_code(self) -> int:
         """0 every required claim passed and nothing failed, 1 something failed, 3 undecided. A run that was cut short cannot pass."""
@@ -99,11 +107,13 @@ class Stack(Protocol):
     def usage(self) -> tuple[Part, ...]: ...
 
 
-def run(order: Order, *, progress: Progress) -> Finished:
+def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Finished:
     """Places the calls of the scenario, reads what the stack says of them, judges it and writes the reports.
 
     Raises UsageError, EnvironmentFault or StackError before the first call. After it, whatever is lost is a Gap, and Ctrl-C ends the run
     early: what was measured is kept and judged, the stack is torn down.
+
+    stack: one that stays up after the run. None: see ``stack_of``.
     """
     clock = Clock.start()
     _refuse_undecidable(order)
@@ -111,7 +121,7 @@ def run(order: Order, *, progress: Progress) -> Finished:
         target.reach(order.target)
     run_dir = RunDir.create(order.runs)
     progress(f"run {run_dir.run_id} in {run_dir.path}")
-    with _stack(order, run_dir, progress) as stack:
+    with nullcontext(stack) if stack else stack_of(order, logs=run_dir.logs, progress=progress) as stack:
         plans = schedule.plans(order.scenario, prefix=f"vp-{run_dir.run_id}-{clock.now() // 1_000_000_000:x}")
         run_dir.write_plans(plans)
         if order.calibration is not None:
@@ -165,7 +175,7 @@ def _refuse_undecidable(order: Order) -> None:
 
 
 @contextmanager
-def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]:
+def stack_of(order: Order, *, logs: Path, progress: Progress) -> Iterator[Stack]:
     """The target; or the embedded stack that `voxproof stack up` left running; or one of our own, gone at the end."""
     if order.target is not None:
         yield _Given(target=order.target)
@@ -178,7 +188,7 @@ def _stack(order: Order, run_dir: RunDir, progress: Progress) -> Iterator[Stack]
         yield _Given.standing(standing, order.home)
         return
     name = order.scenario.agent_name
-    with embedded.up(home=order.home, logs=run_dir.logs, progress=progress, defect=order.defect, agent_name=name) as stack:
+    with embedded.up(home=order.home, logs=logs, progress=progress, defect=order.defect, agent_name=name) as stack:
         target.reach(stack.target)
         yield stack
 

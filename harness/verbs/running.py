@@ -54,55 +54,82 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
+    from harness.load.estimate import estimate
+    from harness.run import run as run_order
+
+    wanted = order(
+        options.scenario,
+        target_path=options.target,
+        argv=options.argv,
+        seed=options.seed,
+        agent_name=options.agent,
+        max_calls=options.max_calls,
+        defect=options.defect,
+        calibration=options.calibration if is_calibrated else None,
+        is_calibrated=is_calibrated,
+    )
+    progress = Progress()
+    if (their := wanted.target) is not None:
+        progress(f"before {their.name} is called: {estimate(wanted.scenario, their.prices).sentence}; fewer: --max-calls N")
+    return run_order(wanted, progress=progress)
+
+
+def order(
+    name: str,
+    *,
+    target_path: str | None,
+    argv: tuple[str, ...],
+    seed: int | None = None,
+    agent_name: str | None = None,
+    max_calls: int | None = None,
+    defect: str | None = None,
+    calibration: str | None = None,
+    is_calibrated: bool = True,
+) -> Any:
+    """What a person asked for, as an ``harness.run.Order``; None is what the scenario, or the machine, has.
+
+    Raises UsageError for a scenario, target, defect or calibration that is not there or not right.
+    """
     from harness import target
     from harness.caller.prompts import load_prompts
     from harness.check import CLAIMS
-    from harness.load.estimate import estimate
     from harness.run import Order
-    from harness.run import run as run_order
 
     prompts = {name: prompt.text for name, prompt in load_prompts().items()}
-    planned = scenario.load(
-        scenario.find(options.scenario), prompts=prompts, claims=tuple(CLAIMS), seed=options.seed, agent_name=options.agent
-    )
-    if options.max_calls is not None:
-        planned = schedule.first(planned, options.max_calls)
-    their = target.load(Path(options.target), os.environ) if options.target else None
-    progress = Progress()
-    order = Order(
+    planned = scenario.load(scenario.find(name), prompts=prompts, claims=tuple(CLAIMS), seed=seed, agent_name=agent_name)
+    if max_calls is not None:
+        planned = schedule.first(planned, max_calls)
+    return Order(
         scenario=planned,
-        target=their,
-        defect=_defect(options),
-        calibration=_calibration(options, planned) if is_calibrated else None,
+        target=target.load(Path(target_path), os.environ) if target_path else None,
+        defect=_defect(defect, target_path),
+        calibration=_calibration(calibration, target_path, planned) if is_calibrated else None,
         home=home(),
         runs=rundir.RUNS,
         environ=os.environ,
-        argv=options.argv,
+        argv=argv,
     )
-    if their is not None:
-        progress(f"before {their.name} is called: {estimate(planned, their.prices).sentence}; fewer: --max-calls N")
-    return run_order(order, progress=progress)
 
 
-def _defect(options: argparse.Namespace) -> Any:
-    if options.defect is None:
+def _defect(name: str | None, target_path: str | None) -> Any:
+    if name is None:
         return None
-    if options.target:
+    if target_path:
         raise UsageError("--defect breaks the embedded stack only: nothing is seeded into a stack of others; leave out --target")
     from harness.stack import breakage
 
-    return breakage.load(options.defect)
+    return breakage.load(name)
 
 
-def _calibration(options: argparse.Namespace, planned: Any) -> Any:
+def _calibration(path: str | None, target_path: str | None, planned: Any) -> Any:
     """What was measured on the agent that answers, for the scenario's network and grade. None: nothing was, and it says nothing of another one."""
     from harness.measure import impaired
     from harness.measure.calibration import REFERENCE, RESPONDER, load
     from harness.stack import responder
 
-    if options.calibration:
-        found = load(Path(options.calibration))
-    elif options.target:
+    if path:
+        found = load(Path(path))
+    elif target_path:
         return None
     else:
         found = load(RESPONDER if planned.agent_name == responder.NAME else REFERENCE)
