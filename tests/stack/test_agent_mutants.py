@@ -40,14 +40,17 @@ def run(tmp_path: Path, mutant: str | None) -> Any:
     (tmp_path / "voxproof_telemetry").mkdir()
     (tmp_path / "voxproof_telemetry" / "__init__.py").touch()
     (tmp_path / "voxproof_telemetry" / "metrics.py").write_text(METRICS)
-    env = {"PYTHONPATH": os.pathsep.join((str(MUTANTS / "agent"), str(tmp_path))), **({"VOXPROOF_MUTANT": mutant} if mutant else {})}
+    env = {
+        "PYTHONPATH": os.pathsep.join((str(MUTANTS / "agent"), str(tmp_path))),
+        **({"VOXPROOF_MUTANT": mutant, "VOXPROOF_SHIFT_S": "0.3"} if mutant else {}),
+    }
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize(
     ("mutant", "ttfw"),
-    [(None, [1.0, 2.0, 3.0, 4.0]), ("ttfw-plus-300ms", [1.3, 2.3, 3.3, 4.3]), ("ttfw-missing-for-tools", [1.0, 2.0, 4.0])],
+    [(None, [1.0, 2.0, 3.0, 4.0]), ("ttfw-shifted", [1.3, 2.3, 3.3, 4.3]), ("ttfw-missing-for-tools", [1.0, 2.0, 4.0])],
 )
 def test_a_mutant_changes_ttfw_only(mutant: str | None, ttfw: list[float], tmp_path: Path) -> None:
     """All later by 300 ms, or none after a tool call of the same call; tool counters stay honest."""
