@@ -53,7 +53,7 @@ def powers() -> Iterator[list[Power]]:
     yield found
     lines = (
         "# Power\n",
-        "Each line is one `voxproof run nightly`: twenty real calls, eighty turns, on the embedded stack; the agent observes every TTFW as much longer.",
+        "Each line is one `voxproof run nightly`: twenty real calls, eighty turns; the agent observes every TTFW longer by the shift.",
         f"{os.cpu_count()} cores, shared with other work (load average before each run in the last column). Made by `make prove`.\n",
         "| shift | says | may say | would catch | ttfw/exporter | red | load |",
         "|---|---|---|---|---|---|---|",
