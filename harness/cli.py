@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "voxproof alerts --virtual --rules rules.yml",
     )
     verb.add_argument("--virtual", action="store_true", help="on the real engine's own clock, with series made from the rules")
-    verb.add_argument("--rules", nargs="+", required=True, metavar="FILE", help="rule files of Prometheus")
+    verb.add_argument("--rules", nargs="+", metavar="FILE", help="rule files of Prometheus; without it the shipped ones")
 
     verb = _verb(
         verbs,

@@ -10,13 +10,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import promql_parser as pp
 
 from harness.model import value
 from harness.rules.alerts import AlertRule
-from harness.rules.tree import bare
+from harness.rules.tree import bare, seconds
 
 
 @value
@@ -199,10 +198,10 @@ def _smoothings(node: pp.Expr) -> Iterator[Smoothing]:
                     yield from (_through(node.func.name, inner) for inner in _smoothings(argument))
         case pp.SubqueryExpr():
             for inner in _smoothings(node.expr):
-                window_s = inner.window_s + _seconds(node.range)
-                yield Smoothing(shape=Shape.UNKNOWN, window_s=window_s, offset_s=inner.offset_s + _seconds(node.offset))
+                window_s = inner.window_s + seconds(node.range)
+                yield Smoothing(shape=Shape.UNKNOWN, window_s=window_s, offset_s=inner.offset_s + seconds(node.offset))
         case pp.VectorSelector():
-            yield Smoothing(shape=Shape.INSTANT, offset_s=_seconds(node.offset))
+            yield Smoothing(shape=Shape.INSTANT, offset_s=seconds(node.offset))
         case pp.BinaryExpr():
             yield from _smoothings(node.lhs)
             yield from _smoothings(node.rhs)
@@ -212,8 +211,8 @@ def _smoothings(node: pp.Expr) -> Iterator[Smoothing]:
 
 def _over(function: str, node: pp.MatrixSelector) -> Smoothing:
     shape = _SHAPES.get(function, Shape.UNKNOWN)
-    window_s = 0.0 if shape is Shape.INSTANT else _seconds(node.range)
-    return Smoothing(shape=shape, window_s=window_s, offset_s=_seconds(node.vector_selector.offset))
+    window_s = 0.0 if shape is Shape.INSTANT else seconds(node.range)
+    return Smoothing(shape=shape, window_s=window_s, offset_s=seconds(node.vector_selector.offset))
 
 
 def _through(function: str, inner: Smoothing) -> Smoothing:
@@ -271,10 +270,6 @@ def _turn(share: float, span_s: float, ramp_s: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if (area(middle) - area(middle - span_s)) / span_s < share else (low, middle)
     return high
-
-
-def _seconds(duration: Any) -> float:
-    return 0.0 if duration is None else float(duration.total_seconds())
 
 
 def _floor(number: float) -> int:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness.errors import StackError
 
 _TIMEOUT_S = 120.0
+_BESIDE = 3
+"""promtools at once: each waits for its scratch database as long as it calculates."""
+_MEMORY = Path("/dev/shm")
 
 
 def failures(promtool: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
@@ -20,16 +24,30 @@ def failures(promtool: Path, files: Mapping[str, Mapping[str, Any]]) -> str:
 
     files: of ``harness.rules.virtual.promtool_files``. Raises StackError if promtool cannot run them.
     """
-    with tempfile.TemporaryDirectory(prefix="voxproof-promtool-") as scratch:
+    # Every test opens a database of its own and syncs it; where there is memory to write to, that costs nothing.
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="voxproof-promtool-", dir=place) as scratch:
         for name, document in files.items():
-            (Path(scratch) / name).write_text(yaml.safe_dump(document, width=1 << 30))
+            # JSON is YAML, and is written ten times as fast.
+            (Path(scratch) / name).write_text(json.dumps(document))
         tests = sorted(name for name in files if name.startswith("test-"))
-        try:
-            done = subprocess.run(
-                [str(promtool), "test", "rules", *tests], cwd=scratch, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            raise StackError(f"promtool could not test the rules: {exc}") from exc
-    if done.returncode == 0:
-        return ""
-    return (done.stdout + done.stderr).strip()
+        shares = [share for start in range(_BESIDE) if (share := tests[start::_BESIDE])]
+        with ThreadPoolExecutor(_BESIDE) as pool:
+            said = list(pool.map(lambda share: _said(promtool, share, scratch), shares))
+    return "\n".join(each for each in said if each)
+
+
+def _said(promtool: Path, tests: Sequence[str], scratch: str) -> str:
+    try:
+        done = subprocess.run(
+            [str(promtool), "test", "rules", *tests],
+            cwd=scratch,
+            env={**os.environ, "TMPDIR": scratch, "GOGC": "off"},
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise StackError(f"promtool could not test the rules: {exc}") from exc
+    return "" if done.returncode == 0 else (done.stdout + done.stderr).strip()

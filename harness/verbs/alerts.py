@@ -8,7 +8,9 @@ from pathlib import Path
 
 from harness import codec
 from harness.errors import UsageError
-from harness.verbs.output import Progress, columns, home, print_result
+from harness.verbs.output import Progress, columns, home, print_result, shown
+
+SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules"
 
 
 def alerts(options: argparse.Namespace) -> int:
@@ -20,14 +22,15 @@ def alerts(options: argparse.Namespace) -> int:
 
     if not options.virtual:
         raise UsageError("say --virtual: rules on a live Prometheus cannot be proven yet")
-    proofs = [prove(rule) for path in options.rules for rule in alert_rules(Path(path))]
+    paths = [Path(path) for path in options.rules] if options.rules else sorted(SHIPPED.glob("*.yml"))
+    proofs = [prove(rule) for path in paths for rule in alert_rules(path)]
     if not proofs:
-        raise UsageError(f"{', '.join(options.rules)}: no alerting rule")
+        raise UsageError(f"{', '.join(map(str, paths))}: no alerting rule")
     promtool = obtain("promtool", home=home(), progress=Progress())
     wrong = failures(promtool.path, promtool_files(proofs))
     rows = []
     for proof in proofs:
-        where = f"{proof.rule.path}:{proof.rule.line}"
+        where = f"{shown(Path(proof.rule.path))}:{proof.rule.line}"
         if proof.not_shown:
             rows.append((proof.rule.name, "not shown", proof.not_shown, where))
             continue

@@ -19,7 +19,12 @@ RULES = """groups:
       - {alert: Gone, expr: 'absent(up{job="livekit"})', for: 1m}
       - {alert: Equal, expr: "probe_success == 0", for: 1m}
       - {alert: Watchdog, expr: vector(1)}
-      - {alert: Unknown, expr: "predict_linear(free_bytes[1h], 3600) < 0", for: 5m}
+      - {alert: Guarded, expr: 'sum(rate(lost_total[5m])) / (sum(rate(sent_total[5m])) > 10) > 0.01', for: 2m}
+      - {alert: Full, expr: 'free_bytes{fs!~"tmpfs|overlay"} / size_bytes < 0.2 and readonly == 0'}
+      - {alert: Slow, expr: 'histogram_quantile(0.95, sum by (le) (rate(ttfw_seconds_bucket[5m]))) > 2', for: 2m}
+      - {alert: Flapping, expr: "changes(up[5m]) > 3", for: 1m}
+      - {alert: Either, expr: 'absent(up{job="a"}) or absent(up{job="b"})', for: 1m}
+      - {alert: Unknown, expr: "free_bytes @ 1000 < 10", for: 5m}
 """
 
 
@@ -34,10 +39,15 @@ def proofs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Proof]:
 @pytest.mark.parametrize(
     ("name", "driver", "threshold", "fires_after_s"),
     [
-        ("Gauge", "free_bytes", 0.15, 315.0),
+        ("Gauge", "free_bytes", 15.0, 315.0),
         ("Rate", 'cpu_seconds_total{mode="idle"}', 0.2, 525.0),
         ("Gone", 'up{job="livekit"}', None, 75.0),
         ("Equal", "probe_success", 0.0, 75.0),
+        ("Guarded", "lost_total", 1.0, 135.0),
+        ("Full", "free_bytes", 20.0, 15.0),
+        ("Slow", "ttfw_seconds_bucket", 2.0, 135.0),
+        ("Flapping", "up", None, 120.0),
+        ("Either", 'up{job="a"}', None, 75.0),
         ("Watchdog", None, None, 0.0),
     ],
 )
@@ -54,7 +64,7 @@ def test_the_driver_is_found(
 def test_a_rule_that_cannot_be_analysed_is_listed(proofs: dict[str, Proof]) -> None:
     """Named with what is not known, and without a case."""
     assert proofs["Unknown"].cases == ()
-    assert proofs["Unknown"].not_shown == "it uses the function predict_linear"
+    assert proofs["Unknown"].not_shown == "it uses the @ modifier"
 
 
 def test_firing_is_bracketed(proofs: dict[str, Proof]) -> None:
@@ -81,6 +91,23 @@ def test_the_real_engine_agrees(proofs: dict[str, Proof]) -> None:
     assert failures(promtool(), promtool_files(list(proofs.values()))) == ""
 
 
+def test_every_arm_of_an_or_is_driven_alone(proofs: dict[str, Proof]) -> None:
+    """A watch over several jobs is shown for each of them."""
+    (case,) = (case for case in proofs["Either"].cases if case.name == "arm 2")
+
+    assert case.says == 'up{job="b"} alone makes it fire'
+
+
+def test_rules_that_read_one_metric_share_no_test(proofs: dict[str, Proof]) -> None:
+    """What one is fed would be read by the other; strangers share theirs, since each test costs a database."""
+    files = promtool_files(list(proofs.values()))
+    together = [{rule["alert"] for group in file["groups"] for rule in group["rules"]} for name, file in files.items() if "rules" in name]
+
+    assert {"Gauge", "Rate", "Gone"} <= together[0]
+    assert [names for names in together if len(names & {"Gone", "Flapping", "Either"}) > 1] == []
+    assert sum(len(file.get("tests", ())) for file in files.values()) < sum(len(proof.cases) for proof in proofs.values()) / 2
+
+
 @pytest.mark.stack
 @pytest.mark.parametrize(
     ("name", "change"),
@@ -91,6 +118,12 @@ def test_the_real_engine_agrees(proofs: dict[str, Proof]) -> None:
         ("Rate", {"expr": '100 * (1 - avg by (instance) (rate(cpu_seconds_total{mode="idle"}[10m]))) > 80'}),
         ("Equal", {"expr": "probe_success == 1"}),
         ("Gone", {"expr": 'absent(up{job="livekits"})'}),
+        ("Guarded", {"expr": "sum(rate(lost_total[5m])) / (sum(rate(sent_total[5m])) > 10) > 1"}),
+        ("Slow", {"expr": "histogram_quantile(0.95, sum by (le) (rate(ttfw_seconds_bucket[5m]))) > 2000"}),
+        ("Slow", {"expr": "histogram_quantile(0.95, sum by (le) (ttfw_seconds_bucket)) > 2"}),
+        ("Flapping", {"expr": "changes(up[5m]) > 30"}),
+        ("Either", {"expr": 'absent(up{job="a"})'}),
+        ("Gauge", {"expr": "100 * (1 - free_bytes / size_bytes) > 85 or free_bytes != free_bytes"}),
     ],
 )
 def test_a_changed_rule_is_caught(name: str, change: dict[str, Any], proofs: dict[str, Proof]) -> None:
