@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("harness.model", "harness.clock", "harness.errors", "harness.codec")),
-    (1, ("harness.measure", "harness.rules")),
+    (1, ("harness.measure", "harness.rules", "harness.document")),
     (
         2,
         (
@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
             *("harness.caller.signaling", "harness.caller.dialogue", "harness.caller.records", "harness.caller.impairment"),
         ),
     ),
-    (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.document", "harness.profiles", "harness.sound")),
+    (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.profiles", "harness.sound")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
     (4, ("harness.check", "harness.run", "harness.calibrate", "harness.history", "harness.watch")),
     (5, ("harness.cli", "harness.verbs", "harness.pytest_plugin", "harness.load.locustfile")),

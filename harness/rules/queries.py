@@ -1,4 +1,4 @@
-"""Queries where they stand: rule files and Grafana dashboards, each with its place in its file."""
+"""Queries where they stand: rule files, panel files and Grafana dashboards, each with its place in its file."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from harness.errors import UsageError
 from harness.model import value
+from harness.rules.panelfile import lines, panels
 from harness.rules.rulefile import Entry, entries
 
 
@@ -48,13 +51,30 @@ _MACROS = (
 
 
 def queries(path: Path) -> tuple[Query, ...]:
-    """Every query of a file: a rule file (YAML with ``groups``) or a Grafana dashboard (JSON with ``panels``).
+    """Every query of a file: a rule file (YAML with ``groups``), a panel file (YAML with ``panels``) or a Grafana dashboard (JSON).
 
-    Raises UsageError naming the file if it is neither.
+    Raises UsageError naming the file if it is none of them.
     """
     if path.suffix == ".json":
         return tuple(_dashboard(path))
+    if is_panelfile(path):
+        return tuple(_lines(path))
     return tuple(_rule(entry, path) for entry in entries(path))
+
+
+def is_panelfile(path: Path) -> bool:
+    """It is YAML with a key ``panels`` at its top."""
+    try:
+        document = yaml.compose(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False
+    return isinstance(document, yaml.MappingNode) and any(name.value == "panels" for name, _ in document.value)
+
+
+def _lines(path: Path) -> Iterator[Query]:
+    for _, line in lines(panels(path.read_text(), file=str(path))):
+        if line.query is not None:
+            yield Query(expression=line.query, use=Use.PANEL, name=line.name, place=line.place)
 
 
 def _dashboard(path: Path) -> Iterator[Query]:

@@ -24,6 +24,7 @@ create schema if not exists voxproof;
 create table if not exists voxproof.migrations (name text primary key, sha256 text not null, ran_at timestamptz default now());
 """
 _OURS = ("calls", "transcripts", "tool_executions", "alerts_history", "realtime_canary")
+_VIEWS = ("panel_calls_24h", "panel_calls_by_hour", "panel_tools_24h", "panel_tool_share_24h")
 _FUNCTIONS = ("end_dead_calls", "delete_old_history", "server_now")
 _ROLES = ("anon", "authenticated", "service_role", "voxproof_judge")
 """Whose grants are compared: owners and the roles of the platform differ from project to project."""
@@ -109,7 +110,7 @@ def wanted() -> tuple[str, ...]:
 
 def catalog(connection: psycopg.Connection[Any]) -> tuple[str, ...]:
     """What the catalog says of our tables, functions and role, a fact a line, sorted."""
-    names = {"tables": list(_OURS), "functions": list(_FUNCTIONS), "roles": list(_ROLES)}
+    names = {"tables": [*_OURS, *_VIEWS], "functions": list(_FUNCTIONS), "roles": list(_ROLES)}
     with connection.transaction():
         # Names in definitions with their schema, whatever the path of whoever asks.
         connection.execute("set local search_path = ''")
@@ -131,8 +132,9 @@ def _connected(dsn: str) -> psycopg.Connection[Any]:
 
 _TABLES = "from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname = any(%(tables)s)"
 _CATALOG = (
-    f"select format('%%s row security %%s', c.relname, case when c.relrowsecurity then 'on' else 'off' end) {_TABLES}",
-    f"select format('%%s replica identity %%s', c.relname, c.relreplident) {_TABLES}",
+    f"select format('%%s view, security %%s', c.relname, array_to_string(c.reloptions, ' ')) {_TABLES} and c.relkind = 'v'",
+    f"select format('%%s row security %%s', c.relname, case when c.relrowsecurity then 'on' else 'off' end) {_TABLES} and c.relkind = 'r'",
+    f"select format('%%s replica identity %%s', c.relname, c.relreplident) {_TABLES} and c.relkind = 'r'",
     """select format('%%s column %%s %%s%%s%%s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
          case when a.attnotnull then ' not null' else '' end, coalesce(' default ' || pg_get_expr(d.adbin, d.adrelid), ''))
        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
