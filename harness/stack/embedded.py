@@ -31,6 +31,7 @@ class RunningStack:
         self.keys = wiring.keys
         """Of the Supabase that it stands for: the page needs the anonymous one."""
         self.database = wiring.database
+        self._wiring = wiring
         self._supervisor = supervisor
 
     def deaths(self) -> tuple[Death, ...]:
@@ -76,8 +77,9 @@ def up(
     wanted = {part: name for part, name in BINARIES.items() if has_reference_agent or part != "agent"}
     obtained = {part: obtain(name, home=home, progress=progress) for part, name in wanted.items()}
     with ExitStack() as exits:
-        supervisor = exits.enter_context(Supervisor(logs=logs, clock=Clock.start()))
         port = ports.free(PORTS, fixed=fixed_ports)
+        exits.callback(ports.release, port)
+        supervisor = exits.enter_context(Supervisor(logs=logs, clock=Clock.start()))
         wiring = Wiring(obtained, time_scale, defect, supervisor, port, exits, agent_name=agent_name if with_agent else None)
         _together(supervisor, (*wiring.branches(), wiring.end_of_start))
         progress(f"stack is up after {supervisor.elapsed_s:.1f} s")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +20,8 @@ _LISTEN = "0A"
 _UDP_BOUND = "07"
 _FIRST = 20_000
 _TRIES = 500
+_held: dict[int, int] = {}
+"""Ports that this process has promised to its stacks, each with the descriptor of its lock."""
 
 
 @value
@@ -29,6 +35,8 @@ class Holder:
 def free(names: tuple[str, ...], *, fixed: Mapping[str, int] | None = None) -> dict[str, int]:
     """A free port for each name, TCP and UDP alike; those in ``fixed`` keep their number.
 
+    A port is promised to one stack on this machine until its process ends, or ``release`` gives it back: two stacks that start in the same
+    second look before either listens.
     Raises EnvironmentFault, naming the holder, if a fixed one is taken.
     """
     fixed = fixed or {}
@@ -40,6 +48,13 @@ def free(names: tuple[str, ...], *, fixed: Mapping[str, int] | None = None) -> d
         if name not in chosen:
             chosen[name] = _any_free(without=frozenset(chosen.values()))
     return chosen
+
+
+def release(chosen: Mapping[str, int]) -> None:
+    """Gives promised ports back; nothing listens there any more."""
+    for port in chosen.values():
+        if (descriptor := _held.pop(port, None)) is not None:
+            os.close(descriptor)
 
 
 def taken_by(port: int) -> str:
@@ -72,9 +87,28 @@ def _any_free(*, without: frozenset[int]) -> int:
     last = _first_ephemeral() - 1
     for _ in range(_TRIES):
         port = random.randint(_FIRST, last)
-        if port not in without and _is_free(port):
-            return port
+        if port not in without and _promise(port):
+            if _is_free(port):
+                return port
+            release({"taken": port})
     raise EnvironmentFault(f"no free port between {_FIRST} and {last} on {LOOPBACK}")
+
+
+def _promise(port: int) -> bool:
+    """Whether the port is ours now; the lock goes with the process, however that ends."""
+    if port in _held:
+        return False
+    directory = Path(tempfile.gettempdir()) / f"voxproof-ports-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    descriptor = os.open(directory / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    _held[port] = descriptor
+    return True
 
 
 def _first_ephemeral() -> int:

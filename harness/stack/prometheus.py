@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ _READY_S = 20.0
 _SCRAPED_S = 15.0
 _LOOKBACK = "5m"
 """Prometheus' default of --query.lookback-delta."""
+_FLAGS = {"--rules.alert.resend-delay": "1m", "--rules.alert.for-grace-period": "10m", "--rules.alert.for-outage-tolerance": "1h"}
+"""Durations of alerting that Prometheus takes as flags, with its defaults."""
 # 5 s by default: the wait for the first scrape of a target. Hidden, and there since 2.x.
 _DISCOVERY_RELOAD = "100ms"
 
@@ -35,6 +37,8 @@ class Configuration:
     rules: Mapping[str, dict[str, Any]]
     """By file name."""
     lookback: str
+    flags: Mapping[str, str]
+    """Durations of alerting, by flag."""
     changes: tuple[Change, ...]
 
 
@@ -45,27 +49,41 @@ def configuration(directory: Path, factor: float, *, seed: Seed = dict) -> Confi
         path.name: scaled_rules(seed(yaml.safe_load(path.read_text())), factor) for path in sorted((directory / "rules").glob("*.yml"))
     }
     lookback = scaled_duration(_LOOKBACK, factor)
+    flags = {flag: scaled_duration(default, factor) for flag, default in _FLAGS.items()}
     changes = (
         *changes,
         Change(setting="--query.lookback-delta", production=_LOOKBACK, here=lookback),
+        *(Change(setting=flag, production=default, here=flags[flag]) for flag, default in _FLAGS.items()),
         Change(setting="every duration in rules/", production="as written", here=f"divided by {factor:g}"),
     )
-    return Configuration(main=main, rules=rules, lookback=lookback, changes=changes)
+    return Configuration(main=main, rules=rules, lookback=lookback, flags=flags, changes=changes)
 
 
-def write(configuration: Configuration, directory: Path, targets: Mapping[str, str]) -> Path:
+def write(configuration: Configuration, directory: Path, targets: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
     """Lays the configuration out below ``directory`` as ``deploy/monitoring`` is laid out; the path of the main file.
 
-    targets: ``host:port`` by job.
+    targets: groups of targets by job, as ``file_sd`` takes them; see ``at``.
     """
     for name, rules in configuration.rules.items():
         _dump(directory / "rules" / name, rules)
-    for job, address in targets.items():
-        _dump(directory / "targets" / f"{job}.yml", [{"targets": [address]}])
+    for job, groups in targets.items():
+        write_targets(directory, job, groups)
     return _dump(directory / "prometheus.yml", configuration.main)
 
 
-def start(supervisor: Supervisor, binary: Path, *, config: Path, port: int, lookback: str) -> Child:
+def write_targets(directory: Path, job: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Replaces the targets of a job; Prometheus notices by itself, and never reads half a file."""
+    path = directory / "targets" / f"{job}.yml"
+    partial = _dump(path.with_suffix(".partial"), [dict(group) for group in groups])
+    partial.replace(path)
+
+
+def at(*addresses: str, **labels: str) -> tuple[Mapping[str, Any], ...]:
+    """One group of targets. labels: what all of them have."""
+    return ({"targets": list(addresses), **({"labels": labels} if labels else {})},)
+
+
+def start(supervisor: Supervisor, binary: Path, configuration: Configuration, *, config: Path, port: int) -> Child:
     """Starts the server and waits until it is ready; targets are scraped a little later, see ``wait_scraped``."""
     child = supervisor.start(
         Command(
@@ -76,7 +94,8 @@ def start(supervisor: Supervisor, binary: Path, *, config: Path, port: int, look
                 f"--storage.tsdb.path={supervisor.scratch / 'tsdb'}",
                 "--storage.tsdb.retention.time=15d",
                 f"--web.listen-address={LOOPBACK}:{port}",
-                f"--query.lookback-delta={lookback}",
+                f"--query.lookback-delta={configuration.lookback}",
+                *(f"{flag}={duration}" for flag, duration in configuration.flags.items()),
                 f"--scrape.discovery-reload-interval={_DISCOVERY_RELOAD}",
                 "--log.level=warn",
             ),

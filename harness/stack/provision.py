@@ -17,9 +17,12 @@ from harness.stack import cache, golang, node, pgserver, python_env
 from harness.stack.home import home_dir
 from harness.stack.workshop import Workshop, version_of
 
-DEFAULT = ("livekit-server", "prometheus", "promtool", "postgres", "postgrest", "agent-python")
+DEFAULT = (
+    *("livekit-server", "prometheus", "promtool", "alertmanager", "blackbox_exporter", "node_exporter"),
+    *("postgres", "postgrest", "agent-python"),
+)
 """What the embedded stack runs."""
-ON_DEMAND = ("alertmanager", "amtool", "blackbox_exporter", "node_exporter")
+ON_DEMAND = ("amtool",)
 """Pinned, and made only when asked for by name."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import harness
 from harness.model import Part, Target
-from harness.stack import agent, breakage, database, livekit, prometheus, responder, supabase
+from harness.stack import agent, alerting, breakage, database, livekit, prometheus, responder, supabase
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
@@ -28,11 +28,15 @@ BINARIES = {
     "postgres": "postgres",
     "postgrest": "postgrest",
     "agent": "agent-python",
+    "alertmanager": "alertmanager",
+    "blackbox_exporter": "blackbox_exporter",
+    "node_exporter": "node_exporter",
 }
 """What each part is obtained as."""
 PORTS = (
     *("livekit", "livekit-udp", "livekit-metrics", "prometheus", "postgres", "postgrest"),
     *("gateway", "agent-health", "agent-metrics"),
+    *("alertmanager", "receiver", "blackbox_exporter", "node_exporter"),
 )
 
 
@@ -63,17 +67,21 @@ class Wiring:
         )
         self.api = (f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32))
         self.configuration = prometheus.configuration(MONITORING, time_scale, seed=breakage.rules_seed(defect))
+        self.routing = alerting.routing(MONITORING / "alertmanager.yml", time_scale)
+        self.webhook_token = secrets.token_urlsafe(16)
+        self.monitoring = supervisor.scratch / "monitoring"
+        """Where the running Prometheus has its configuration, rules and targets."""
         self.seams = exits.enter_context(breakage.seams(defect, scratch=supervisor.scratch))
         self.exporter = self.seams.before_exporter(f"{LOOPBACK}:{port['agent-metrics']}")
         self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
 
     def branches(self) -> tuple[Callable[[], None], ...]:
         """Chains of starts that do not need each other."""
-        return (self._media, self._database, self._gateway, self._prometheus)
+        return (self._media, self._database, self._gateway, self._exporters, self._prometheus)
 
     def end_of_start(self) -> None:
         """Prometheus has scraped every part at least once."""
-        jobs = ("livekit", "prometheus", *(("voice-agent",) if self.has_agent else ()))
+        jobs = tuple(self._targets())
         (child,) = (child for child in self.supervisor.children if child.name == "prometheus")
         prometheus.wait_scraped(self.supervisor, child, port=self.port["prometheus"], jobs=jobs)
 
@@ -101,15 +109,12 @@ class Wiring:
             Part(name=part, version=found.version, origin=str(found.origin), location=str(found.path), started_s=started.get(part))
             for part, found in self.obtained.items()
         ]
-        gateway = Part(
-            name="gateway",
-            version=harness.__version__,
-            origin="package",
-            location=str(SERVICES / "gateway"),
-            started_s=started.get("gateway"),
+        ours = tuple(
+            Part(name=name, version=harness.__version__, origin="package", location=str(SERVICES / name), started_s=started.get(name))
+            for name in ("gateway", "receiver")
         )
         if self.agent_name != responder.NAME:
-            return (*parts, gateway)
+            return (*parts, *ours)
         answering = Part(
             name="agent",
             version=f"responder {harness.__version__}",
@@ -117,7 +122,7 @@ class Wiring:
             location=str(REPOSITORY / "fixtures" / "responder"),
             started_s=started.get("agent"),
         )
-        return (*parts, answering, gateway)
+        return (*parts, answering, *ours)
 
     def settings(self) -> dict[str, Any]:
         """The intervals that the judgement needs, and what is otherwise here than in production."""
@@ -128,7 +133,9 @@ class Wiring:
             "lookback_s": prometheus.seconds(self.configuration.lookback),
             "time_scale": self.time_scale,
             "departure_timeout_s": livekit.DEPARTURE_TIMEOUT_S,
-            "changes": [f"{each.setting}: {each.production} -> {each.here}" for each in self.configuration.changes],
+            "changes": [
+                f"{each.setting}: {each.production} -> {each.here}" for each in (*self.configuration.changes, *self.routing.changes)
+            ],
             "postgres": "throw-away data: fsync off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
         }
@@ -136,7 +143,11 @@ class Wiring:
     def digests(self) -> dict[str, str]:
         """SHA-256 of the shared configuration as it is in the repository."""
         migrations = MONITORING / "supabase" / "migrations"
-        files = (MONITORING / "prometheus.yml", *(MONITORING / "rules").glob("*.yml"), *migrations.glob("*.sql"))
+        files = (
+            *(MONITORING / name for name in ("prometheus.yml", "alertmanager.yml", "blackbox.yml")),
+            *(MONITORING / "rules").glob("*.yml"),
+            *migrations.glob("*.sql"),
+        )
         return {str(path.relative_to(MONITORING)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
     def _media(self) -> None:
@@ -183,15 +194,64 @@ class Wiring:
             keys=self.keys,
         )
 
-    def _prometheus(self) -> None:
-        targets = {"livekit": f"{LOOPBACK}:{self.port['livekit-metrics']}", "prometheus": f"{LOOPBACK}:{self.port['prometheus']}"}
-        if self.has_agent:
-            targets["voice-agent"] = self.exporter
-        config = prometheus.write(self.configuration, self.supervisor.scratch / "monitoring", targets)
+    def _exporters(self) -> None:
+        alerting.start_node_exporter(self.supervisor, self.obtained["node_exporter"].path, port=self.port["node_exporter"])
+        alerting.start_blackbox(
+            self.supervisor, self.obtained["blackbox_exporter"].path, MONITORING / "blackbox.yml", port=self.port["blackbox_exporter"]
+        )
+
+    def start_receiver(self) -> None:
+        """Also after its end: a person may want to see what that does."""
+        alerting.start_receiver(
+            self.supervisor,
+            SERVICES,
+            port=self.port["receiver"],
+            supabase=(self._url("gateway"), self.keys.service),
+            token=self.webhook_token,
+            prometheus=self._url("prometheus"),
+        )
+
+    def start_alertmanager(self) -> None:
+        """Also after its end; it keeps what it has on disk."""
+        alerting.start_alertmanager(
+            self.supervisor,
+            self.obtained["alertmanager"].path,
+            self.routing,
+            port=self.port["alertmanager"],
+            webhook=self._url("receiver"),
+            token=self.webhook_token,
+        )
+
+    def start_prometheus(self) -> None:
+        """Also after its end; it keeps what it has on disk."""
         prometheus.start(
             self.supervisor,
             self.obtained["prometheus"].path,
-            config=config,
+            self.configuration,
+            config=self.monitoring / "prometheus.yml",
             port=self.port["prometheus"],
-            lookback=self.configuration.lookback,
         )
+
+    def _prometheus(self) -> None:
+        prometheus.write(self.configuration, self.monitoring, self._targets())
+        self.start_receiver()
+        self.start_alertmanager()
+        self.start_prometheus()
+
+    def _targets(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
+        """By job. Prometheus scrapes each of them before anybody is told that the stack is up."""
+        here = {name: f"{LOOPBACK}:{port}" for name, port in self.port.items()}
+        targets = {
+            "livekit": prometheus.at(here["livekit-metrics"]),
+            "prometheus": prometheus.at(here["prometheus"]),
+            "node": prometheus.at(here["node_exporter"]),
+            "blackbox": prometheus.at(here["blackbox_exporter"]),
+            "alertmanager": prometheus.at(here["alertmanager"]),
+            "probe": prometheus.at(
+                f"{self._url('gateway')}/health", self._url("livekit"), __prober=here["blackbox_exporter"], __param_module="http_2xx"
+            ),
+        }
+        return targets | ({"voice-agent": prometheus.at(self.exporter)} if self.has_agent else {})
+
+    def _url(self, part: str) -> str:
+        return f"http://{LOOPBACK}:{self.port[part]}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jwt
 import pytest
 import yaml
 
-from harness.stack import agent, livekit, prometheus, supabase
+from harness.stack import agent, alerting, livekit, prometheus, supabase
 from harness.stack.database import AUTHENTICATOR, Database
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
@@ -45,6 +46,9 @@ def test_prometheus_is_fifteen_times_faster() -> None:
         "global.scrape_timeout",
         "global.evaluation_interval",
         "--query.lookback-delta",
+        "--rules.alert.resend-delay",
+        "--rules.alert.for-grace-period",
+        "--rules.alert.for-outage-tolerance",
         "every duration in rules/",
     ]
 
@@ -61,19 +65,38 @@ def test_every_job_has_its_targets_in_a_file() -> None:
     """prometheus.yml is the same everywhere: no address in it; each job has an example or a file."""
     config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
 
+    assert not re.search(r"\w:\d{2,}", (MONITORING / "prometheus.yml").read_text())
     for job in config["scrape_configs"]:
-        assert job == {"job_name": job["job_name"], "file_sd_configs": [{"files": [f"targets/{job['job_name']}.yml"]}]}
+        assert job["file_sd_configs"] == [{"files": [f"targets/{job['job_name']}.yml"]}]
         assert list((MONITORING / "targets").glob(f"{job['job_name']}*.yml"))
 
 
 def test_the_written_configuration_is_laid_out_as_the_shared_one(tmp_path: Path) -> None:
     """Main file, rules and targets are where the main file looks for them."""
     found = prometheus.configuration(MONITORING, 15)
-    main = prometheus.write(found, tmp_path, {"livekit": "127.0.0.1:1", "prometheus": "127.0.0.1:2"})
+    main = prometheus.write(found, tmp_path, {"livekit": prometheus.at("127.0.0.1:1"), "probe": prometheus.at("http://a", __prober="b:1")})
 
     assert yaml.safe_load(main.read_text()) == found.main
     assert yaml.safe_load((tmp_path / "targets" / "livekit.yml").read_text()) == [{"targets": ["127.0.0.1:1"]}]
+    assert yaml.safe_load((tmp_path / "targets" / "probe.yml").read_text()) == [{"targets": ["http://a"], "labels": {"__prober": "b:1"}}]
     assert sorted(path.name for path in (tmp_path / "rules").iterdir()) == sorted(found.rules)
+
+
+def test_alertmanager_is_fifteen_times_faster() -> None:
+    """Every interval but that of zero, and its own maintenance; each difference is listed."""
+    found = alerting.routing(MONITORING / "alertmanager.yml", 15)
+    (watchdog,) = found.document["route"]["routes"]
+
+    assert [found.document["route"][key] for key in ("group_wait", "group_interval", "repeat_interval")] == ["2s", "4s", "16m"]
+    assert [watchdog[key] for key in ("group_wait", "group_interval", "repeat_interval")] == ["0s", "4s", "20s"]
+    assert (found.maintenance, len(found.changes)) == ("2s", 6)
+
+
+def test_alertmanager_at_production_speed_is_unchanged() -> None:
+    """With a factor of one the shipped file runs as it is."""
+    found = alerting.routing(MONITORING / "alertmanager.yml", 1)
+
+    assert (found.document, found.changes) == (yaml.safe_load((MONITORING / "alertmanager.yml").read_text()), ())
 
 
 def test_record_names_are_the_contract() -> None:

@@ -26,7 +26,10 @@ pytestmark = pytest.mark.stack
 
 HOME = home_dir()
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
-PARTS = {"livekit", "prometheus", "postgres", "postgrest", "gateway"}
+PARTS = {
+    *("livekit", "prometheus", "postgres", "postgrest", "gateway"),
+    *("alertmanager", "receiver", "blackbox_exporter", "node_exporter"),
+}
 
 
 def silent(_: str) -> None:

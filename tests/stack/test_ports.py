@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,27 @@ def test_a_taken_udp_port_is_noticed() -> None:
 
         with pytest.raises(EnvironmentFault, match=f"is taken by pid {os.getpid()}"):
             ports.free(("livekit-udp",), fixed={"livekit-udp": port})
+
+
+def test_a_promised_port_is_given_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens there yet, and still neither this process nor another is promised it again, until it is given back."""
+    chosen = ports.free(("a",))
+    (port,) = chosen.values()
+    program = f"import random; random.randint = lambda *_: {port}; from harness.stack import ports; ports.free(('b',))"
+
+    def others() -> str:
+        done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=False)
+        return done.stderr.strip().rpartition("\n")[2]
+
+    monkeypatch.setattr("random.randint", lambda *_: port)
+    with pytest.raises(EnvironmentFault, match="no free port"):
+        ports.free(("b",))
+    assert "no free port" in others()
+
+    ports.release(chosen)
+    assert others() == ""
+    assert ports.free(("b",)) == {"b": port}
+    ports.release({"b": port})
 
 
 def test_nobody_holds_a_free_port() -> None:
