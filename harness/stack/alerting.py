@@ -80,8 +80,13 @@ def start_alertmanager(supervisor: Supervisor, binary: Path, routing: Routing, *
     return child
 
 
-def start_receiver(supervisor: Supervisor, services: Path, *, port: int, supabase: tuple[str, str], token: str, prometheus: str) -> Child:
-    """Starts the receiver (``services``: ``deploy/services``). supabase: URL and service key. prometheus: whom it asks about an end."""
+def start_receiver(
+    supervisor: Supervisor, services: Path, *, port: int, supabase: tuple[str, str], token: str, prometheus: str, sweep_s: float = 60.0
+) -> Child:
+    """Starts the receiver (``services``: ``deploy/services``). supabase: URL and service key.
+
+    prometheus: whom it asks about an end; empty: nobody.
+    """
     child = supervisor.start(
         Command(
             name="receiver",
@@ -95,6 +100,7 @@ def start_receiver(supervisor: Supervisor, services: Path, *, port: int, supabas
                 "RECEIVER_PORT": str(port),
                 "RECEIVER_LOG": str((supervisor.logs / RECEIVER_LOG).resolve()),
                 "PROMETHEUS_URL": prometheus,
+                "RECEIVER_SWEEP_S": str(sweep_s),
             },
             cwd=supervisor.scratch,
         )

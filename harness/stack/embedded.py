@@ -54,6 +54,10 @@ class RunningStack:
         """Ends one part on purpose; see ``Supervisor.end``."""
         self._supervisor.end(name, number=number)
 
+    def start(self, name: str) -> None:
+        """Starts a part that was ended on purpose again, on its own port; what it had on disk it still has."""
+        self._wiring.starts[name]()
+
 
 @contextmanager
 def up(

@@ -79,6 +79,18 @@ class Wiring:
         """Chains of starts that do not need each other."""
         return (self._media, self._database, self._gateway, self._exporters, self._prometheus)
 
+    @property
+    def starts(self) -> Mapping[str, Callable[[], None]]:
+        """Parts that can be started again after their end."""
+        return {
+            "receiver": self._receiver,
+            "alertmanager": self._alertmanager,
+            "prometheus": self._start_prometheus,
+            "postgrest": self._postgrest,
+            "node_exporter": self._node_exporter,
+            "blackbox_exporter": self._blackbox,
+        }
+
     def end_of_start(self) -> None:
         """Prometheus has scraped every part at least once."""
         jobs = tuple(self._targets())
@@ -180,6 +192,9 @@ class Wiring:
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)
         database.migrate(self.database, roles=SERVICES / "gateway" / "roles.sql")
+        self._postgrest()
+
+    def _postgrest(self) -> None:
         supabase.start_postgrest(
             self.supervisor, self.obtained["postgrest"].path, port=self.port["postgrest"], database=self.database, keys=self.keys
         )
@@ -195,13 +210,17 @@ class Wiring:
         )
 
     def _exporters(self) -> None:
-        alerting.start_node_exporter(self.supervisor, self.obtained["node_exporter"].path, port=self.port["node_exporter"])
-        alerting.start_blackbox(
-            self.supervisor, self.obtained["blackbox_exporter"].path, MONITORING / "blackbox.yml", port=self.port["blackbox_exporter"]
-        )
+        self._node_exporter()
+        self._blackbox()
 
-    def start_receiver(self) -> None:
-        """Also after its end: a person may want to see what that does."""
+    def _node_exporter(self) -> None:
+        alerting.start_node_exporter(self.supervisor, self.obtained["node_exporter"].path, port=self.port["node_exporter"])
+
+    def _blackbox(self) -> None:
+        binary = self.obtained["blackbox_exporter"].path
+        alerting.start_blackbox(self.supervisor, binary, MONITORING / "blackbox.yml", port=self.port["blackbox_exporter"])
+
+    def _receiver(self) -> None:
         alerting.start_receiver(
             self.supervisor,
             SERVICES,
@@ -209,10 +228,10 @@ class Wiring:
             supabase=(self._url("gateway"), self.keys.service),
             token=self.webhook_token,
             prometheus=self._url("prometheus"),
+            sweep_s=60.0 / self.time_scale,
         )
 
-    def start_alertmanager(self) -> None:
-        """Also after its end; it keeps what it has on disk."""
+    def _alertmanager(self) -> None:
         alerting.start_alertmanager(
             self.supervisor,
             self.obtained["alertmanager"].path,
@@ -222,8 +241,7 @@ class Wiring:
             token=self.webhook_token,
         )
 
-    def start_prometheus(self) -> None:
-        """Also after its end; it keeps what it has on disk."""
+    def _start_prometheus(self) -> None:
         prometheus.start(
             self.supervisor,
             self.obtained["prometheus"].path,
@@ -234,9 +252,9 @@ class Wiring:
 
     def _prometheus(self) -> None:
         prometheus.write(self.configuration, self.monitoring, self._targets())
-        self.start_receiver()
-        self.start_alertmanager()
-        self.start_prometheus()
+        self._receiver()
+        self._alertmanager()
+        self._start_prometheus()
 
     def _targets(self) -> dict[str, tuple[Mapping[str, Any], ...]]:
         """By job. Prometheus scrapes each of them before anybody is told that the stack is up."""

@@ -6,8 +6,8 @@ import datetime as dt
 from typing import Any
 
 import pytest
-
 from receiver.episodes import Active, active_of, instant, rows
+from receiver.sweep import Sweep
 
 LABELS = {"alertname": "TargetDown", "instance": "a", "severity": "critical", "service": "monitoring"}
 START, END = "2026-11-26T10:00:00.123456789Z", "2026-11-26T10:05:00.5Z"
@@ -99,3 +99,24 @@ def test_what_prometheus_answers_is_read() -> None:
     assert active_of(answer) == {
         frozenset(LABELS.items()): (dt.datetime(2026, 11, 26, 10, 0, 0, 123456, tzinfo=dt.UTC), "firing"),
     }
+
+
+def test_a_row_that_nobody_speaks_of_is_swept_at_the_third_look() -> None:
+    """It ended when it was first missed, at the latest; one of which Prometheus speaks is left alone."""
+    row = {"fingerprint": "f1", "starts_at": START, "labels": LABELS}
+    sweep = Sweep()
+    looks = [dt.datetime(2026, 11, 26, 11, minute, tzinfo=dt.UTC) for minute in range(4)]
+
+    assert sweep.look([row], since("2026-11-26T09:59:00Z"), at=looks[0]) == []
+    assert [sweep.look([row], {}, at=at) for at in looks[1:3]] == [[], []]
+    (gone,) = sweep.look([row], {}, at=looks[3])
+    assert (gone["ends_at"], gone["resolution"]) == (looks[1].isoformat(), "swept")
+
+
+def test_a_restarted_rule_is_not_swept() -> None:
+    """It is pending anew, and what it says next supersedes the row."""
+    sweep = Sweep()
+    row = {"fingerprint": "f1", "starts_at": START, "labels": LABELS}
+    at = dt.datetime(2026, 11, 26, 11, tzinfo=dt.UTC)
+
+    assert [sweep.look([row], since("2026-11-26T10:30:00Z", "pending"), at=at) for _ in range(4)] == [[], [], [], []]

@@ -5,10 +5,12 @@ RECEIVER_TOKEN                       what Alertmanager must bring (its ``webhook
 RECEIVER_PORT, RECEIVER_HOST         9199 on 127.0.0.1
 RECEIVER_LOG                         append-only JSON lines, one a delivery: what came when, and whether it was stored; none if not set
 PROMETHEUS_URL                       asked whether an alert that ends is really over; not asked if not set
+RECEIVER_SWEEP_S                     how often open rows are held against Prometheus (60); a row that it has not spoken of three times is closed
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import hmac
 import http.server
 import json
@@ -19,28 +21,43 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from receiver.episodes import Active, active_of, rows
+from receiver.sweep import Sweep
 
 _MOST_BYTES = 8_000_000
 _STORE_S = 5.0
 _ASK_S = 2.0
+_MOST_SWEPT = 500
 
 
 class Store:
     """The table, behind PostgREST."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url = url.rstrip("/") + "/rest/v1/rpc/record_alerts"
+        self._url = url.rstrip("/") + "/rest/v1"
         self._headers = {"apikey": key, "authorization": f"Bearer {key}", "content-type": "application/json"}
 
     def record(self, episodes: list[dict[str, Any]]) -> None:
         """All of them or none. Raises OSError saying why not."""
-        body = json.dumps({"alerts": episodes}).encode()
+        self._ask("/rpc/record_alerts", json.dumps({"alerts": episodes}).encode())
+
+    def open_rows(self) -> list[dict[str, Any]]:
+        """Episodes without an end. Raises OSError saying why they cannot be read."""
+        columns = "fingerprint,starts_at,severity,service,message,labels"
+        found: list[dict[str, Any]] = json.loads(
+            self._ask(f"/alerts_history?select={columns}&resolved_at=is.null&fingerprint=not.is.null&limit={_MOST_SWEPT}")
+        )
+        return found
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        request = urllib.request.Request(self._url + path, data=body, headers=self._headers, method="POST" if body else "GET")
         try:
-            with _open(urllib.request.Request(self._url, data=body, headers=self._headers, method="POST"), _STORE_S) as answer:
-                answer.read()
+            with _open(request, _STORE_S) as answer:
+                said: bytes = answer.read()
+                return said
         except urllib.error.HTTPError as exc:
             raise OSError(f"{exc.code}: {exc.read(300).decode(errors='replace')}") from exc
 
@@ -54,7 +71,8 @@ class Log:
 
     def write(self, line: dict[str, Any]) -> None:
         if self._path is not None:
-            with self._lock, open(self._path, "a", encoding="utf-8") as out:  # noqa: PTH123 - opened anew each time: it may be moved away
+            # Opened anew each time: it may be moved away.
+            with self._lock, Path(self._path).open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
 
 
@@ -85,7 +103,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             return
         try:
             told = json.loads(body)
-            episodes = list(rows(told, self._active(told), is_asked=self.prometheus is not None))
+            episodes = list(rows(told, active(self.prometheus), is_asked=self.prometheus is not None))
         except ValueError as exc:
             self._answer(400, str(exc))
             return
@@ -115,16 +133,6 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             return f"not stored: {exc}"
         return None
 
-    def _active(self, told: dict[str, Any]) -> Active | None:
-        """What Prometheus says now. Asked after the fact, so that a notification is never older than the answer."""
-        if self.prometheus is None:
-            return None
-        try:
-            with _open(urllib.request.Request(self.prometheus.rstrip("/") + "/api/v1/alerts"), _ASK_S) as answer:
-                return active_of(json.loads(answer.read()))
-        except (OSError, ValueError, KeyError):
-            return None
-
     def _answer(self, status: int, text: str) -> None:
         body = (text + "\n").encode()
         self.send_response(status)
@@ -135,6 +143,33 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing: what matters is in the log of deliveries."""
+
+
+def active(prometheus: str | None) -> Active | None:
+    """What Prometheus says now. None: there is none, or it does not answer."""
+    if prometheus is None:
+        return None
+    try:
+        with _open(urllib.request.Request(prometheus.rstrip("/") + "/api/v1/alerts"), _ASK_S) as answer:
+            return active_of(json.loads(answer.read()))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def sweep(store: Store, prometheus: str, log: Log, every_s: float, is_over: threading.Event) -> None:
+    """Closes open rows of which nobody speaks any more, until it is over."""
+    swept = Sweep()
+    while not is_over.wait(every_s):
+        now = active(prometheus)
+        if now is None:
+            continue
+        try:
+            gone = swept.look(store.open_rows(), now, at=dt.datetime.now(dt.UTC))
+            if gone:
+                store.record(gone)
+                log.write({"at": time.time_ns(), "swept": gone})
+        except OSError as exc:
+            sys.stderr.write(f"not swept: {exc}\n")
 
 
 def _open(request: urllib.request.Request, timeout_s: float) -> Any:
@@ -152,10 +187,15 @@ def main() -> None:
     Receiver.store = Store(os.environ["SUPABASE_URL"], os.environ["SUPABASE_SERVICE_KEY"])
     Receiver.log = Log(os.environ.get("RECEIVER_LOG"))
     Receiver.token = os.environ["RECEIVER_TOKEN"]
-    Receiver.prometheus = os.environ.get("PROMETHEUS_URL")
+    Receiver.prometheus = os.environ.get("PROMETHEUS_URL") or None
     server = _Server((os.environ.get("RECEIVER_HOST", "127.0.0.1"), int(os.environ.get("RECEIVER_PORT", "9199"))), Receiver)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    is_over = threading.Event()
+    if Receiver.prometheus is not None:
+        every_s = float(os.environ.get("RECEIVER_SWEEP_S", "60"))
+        threading.Thread(target=sweep, args=(Receiver.store, Receiver.prometheus, Receiver.log, every_s, is_over), daemon=True).start()
     server.serve_forever(poll_interval=0.1)
+    is_over.set()
     server.server_close()
 
 

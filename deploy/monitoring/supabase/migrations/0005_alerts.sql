@@ -2,6 +2,7 @@
 -- An episode is one firing of one alert: fingerprint (its labels) and starts_at. How it ended:
 --   resolved    the rule said so
 --   timeout     Alertmanager gave it up, because Prometheus no longer spoke of it; the condition was still true, or nobody could be asked
+--   swept       Prometheus no longer speaks of it, and no end was ever told: Alertmanager forgot it, as one that was killed does
 --   superseded  the next episode began, and the end of this one was never told: it ended and fired again between two ticks of its group, or
 --               Prometheus was restarted and its `for` began anew
 -- `continues` names the episode before, if that has no end that the rule itself told: perhaps one incident.
@@ -9,7 +10,7 @@ alter table public.alerts_history
   add column fingerprint text,
   add column starts_at timestamptz,
   add column labels jsonb,
-  add column resolution text check (resolution in ('resolved', 'timeout', 'superseded')),
+  add column resolution text check (resolution in ('resolved', 'timeout', 'swept', 'superseded')),
   add column continues uuid references public.alerts_history (id) on delete set null;
 create unique index alerts_history_episode_idx on public.alerts_history (fingerprint, starts_at);
 create index alerts_history_continues_idx on public.alerts_history (continues) where continues is not null;
@@ -51,11 +52,11 @@ begin
       where
         -- An end that was told beats one that was concluded; of two that were told the rule's own beats a timeout, and the first counts.
         (told.ends_at is not null and (
-          h.resolution is null or h.resolution = 'superseded'
+          h.resolution is null or (h.resolution in ('swept', 'superseded') and told.resolution <> 'swept')
           or (h.resolution = 'timeout' and told.resolution = 'resolved')
           or (h.resolution = told.resolution and excluded.resolved_at < h.resolved_at)
         ))
-        or (told.ends_at is null and told.is_firing_now and later is null and h.resolution = 'timeout');
+        or (told.ends_at is null and told.is_firing_now and later is null and h.resolution in ('timeout', 'swept'));
     get diagnostics touched = row_count;
     changed := changed + touched;
     -- At most one episode of a fingerprint is open: every one but the last ends when the next begins, unless an end was told.
