@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from assertions import realtime
 from assertions.facts import WHOLE, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural, span, total
@@ -61,8 +62,9 @@ def trees(facts: Facts) -> Iterator[Tree]:
             explain=lambda difference: _explain_duration(difference, facts),
             would_catch=_would_catch_duration,
         ),
+        realtime.step(facts),
     )
-    yield Tree(root="placed", truth=_placed(facts), steps=steps, reads=frozenset({TABLE}))
+    yield Tree(root="placed", truth=_placed(facts), steps=steps, reads=frozenset({TABLE, *realtime.TABLES}))
 
 
 def _placed(facts: Facts) -> Reading:

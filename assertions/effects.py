@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assertions import agent, calls, tools, ttfw_rule, turns
+from assertions import agent, calls, stages, tools, ttfw_rule, turns
 from assertions.facts import Facts
 from assertions.ledger import Judgement
 from harness.measure.series import Reader
@@ -12,6 +12,7 @@ from harness.model import Source, TurnRecord
 
 _TABLES = {"calls": calls.TABLE, "turns": turns.TABLE, "tools": tools.TABLE}
 _METRICS = {"turns": turns.COUNTER, "tools": tools.COUNTER, "ttfw": f"{ttfw_rule.NAME}_count", "sfu": "livekit_room_total"}
+_METRICS |= {quantity: f"{stages.name(quantity)}_count" for quantity in stages.WORDS}
 
 
 def effect(judgement: Judgement, facts: Facts, reader: Reader) -> str | None:
@@ -52,7 +53,7 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
         if source is Source.ROWS:
             requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in poll.request]
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
-        elif source is Source.SFU_API:
+        elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER):
             requests = [poll.request for poll in reader.polls.get(source, ())]
         else:
             name = ttfw_rule.P95 if source is Source.RULES else _METRICS[quantity]

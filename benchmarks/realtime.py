@@ -23,8 +23,8 @@ import psycopg
 import websockets
 
 from harness.clock import Clock
-from harness.collect.realtime import Access, Told, record
-from harness.measure.delivery import Break, Canary, Fate, Heard, Written, deaf, deliveries, lag_quantile_s
+from harness.collect.realtime import Access, record
+from harness.measure.delivery import Break, Canary, Fate, Heard, Told, Written, deaf, deliveries, lag_quantile_s
 from harness.stack import processes
 from harness.stack.backend import Backend, up_database
 from harness.stack.home import home_dir

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, calls, effects, rtt, sfu, tools, ttfw, turns
+from assertions import agent, calls, effects, rtt, sfu, stages, tools, ttfw, turns
 from assertions.facts import Facts
 from assertions.ledger import Judgement, Step, Tree, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, Verdict
 
-_QUANTITIES = (calls, turns, tools, ttfw, sfu)
+_QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
 _OURS = ("spoken", "provoked", "heard")
 """Roots that rest on our own media being on time."""
 CLAIMS: Mapping[str, tuple[Source, ...]] = {
@@ -23,6 +23,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "calls/rows": (Source.ROWS,),
     "calls/status": (Source.ROWS,),
     "calls/duration": (Source.ROWS,),
+    "calls/realtime": (Source.ROWS, Source.REALTIME),
     "turns/rows": (Source.ROWS,),
     "turns/exporter": (Source.AGENT_EXPORTER,),
     "turns/samples": (Source.PROMETHEUS,),
@@ -32,6 +33,12 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "ttfw/exporter": (Source.AGENT_EXPORTER,),
     "ttfw/samples": (Source.PROMETHEUS,),
     "ttfw/rule": (Source.PROMETHEUS, Source.RULES),
+    "stt/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
+    "stt/samples": (Source.PROMETHEUS,),
+    "llm/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
+    "llm/samples": (Source.PROMETHEUS,),
+    "tts/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
+    "tts/samples": (Source.PROMETHEUS,),
     "sfu/rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "sfu/participants": (Source.SFU_EXPORTER, Source.SFU_API),
 }

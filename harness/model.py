@@ -319,6 +319,9 @@ class Source(enum.StrEnum):
     RULES = "rules"
     """Samples that recording rules wrote."""
     ROWS = "rows"
+    REALTIME = "realtime"
+    AGENT_RULER = "agent-ruler"
+    """The reference agent's own clock, apart from all telemetry: what its stages really took."""
 
 
 @value
@@ -529,6 +532,8 @@ class Target:
     blind: Mapping[str, str]
     """Sources that can never be read, by name, with the reason."""
     is_embedded: bool = False
+    agent_ruler: str | None = None
+    """Path of the file in which the reference agent notes what its stages took. None: this agent notes nothing."""
     supabase_token: str | None = None
     """Of a role that only reads: ``voxproof_judge``, or a user. None: the key's own role reads."""
     prices: Prices | None = None

@@ -19,12 +19,13 @@ from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
 from harness.clock import Clock
 from harness.collect import truth
+from harness.collect.ruler import NO_RULER
 from harness.collect.sources import Sources
 from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
 from harness.load.estimate import longest_call_s
 from harness.load.launch import place_calls
-from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Status, Target, UnixNs, Verdict, value
+from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Source, Status, Target, UnixNs, Verdict, value
 from harness.rundir import RunDir
 from harness.sound import ogg_opus
 from harness.watch import Watch, drain
@@ -126,7 +127,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
         run_dir.write_plans(plans)
         if order.calibration is not None:
             run_dir.write_calibration(order.calibration)
-        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe, heard=run_dir.hear) as sources:
+        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe) as sources:
             info = _begin(order, run_dir, stack, sources, clock)
             try:
                 with sources.recording():
@@ -169,6 +170,8 @@ def report(finished: Finished) -> Finished:
 
 def _refuse_undecidable(order: Order) -> None:
     blind = order.target.blind if order.target else {}
+    if order.target is not None and order.target.agent_ruler is None:
+        blind = {Source.AGENT_RULER: NO_RULER, **blind}
     if reasons := undecidable(order.scenario, blind):
         msg = f"{order.scenario.path}: this plan cannot decide what it requires:" + "".join(f"\n  {reason}" for reason in reasons)
         raise UsageError(msg)

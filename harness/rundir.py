@@ -12,6 +12,7 @@ from typing import Any
 from harness import codec
 from harness.caller.records import call_records
 from harness.errors import UsageError
+from harness.measure.delivery import Break, Canary, Heard, ServerClock, observed
 from harness.model import (
     Calibration,
     CallEvent,
@@ -31,6 +32,7 @@ from harness.model import (
 
 RUNS = Path("reports/runs")
 """Below the working directory."""
+_TOLD = (Heard, Canary, Break, ServerClock)
 _LETTERS = "abcdefghjkmnpqrstuvwxyz"
 _DIGITS = "23456789"
 
@@ -124,11 +126,6 @@ class RunDir:
                     with path.open("a") as out:
                         out.write(lines)
 
-    def hear(self, told: Any) -> None:
-        """Appends what the listener of Realtime said."""
-        with self._lock, (self.observations / "realtime.jsonl").open("a") as out:
-            out.write(codec.line(told))
-
 
 def find(name: str, runs: Path = RUNS) -> Path:
     """The directory of a run, by path, by id, or ``latest``.
@@ -184,7 +181,13 @@ def read_evidence(path: Path) -> Evidence:
 
 def _observations(path: Path) -> Iterator[Observation]:
     for source in Source:
-        yield from _lines(path / "observations" / f"{source}.jsonl", Sample, Row, Poll)
+        yield from (_observation(item) for item in _lines(path / "observations" / f"{source}.jsonl", Sample, Row, Poll, *_TOLD))
+
+
+def _observation(item: Any) -> Observation:
+    """Runs of the first weeks kept what the listener of Realtime said under its own names."""
+    found: Observation = observed(item, "") if isinstance(item, _TOLD) else item
+    return found
 
 
 def _lines(path: Path, *kinds: type[Any]) -> Iterator[Any]:

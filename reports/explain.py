@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 
@@ -15,11 +15,13 @@ from reports import ledger
 from reports.words import offset, plural, seconds, word
 from reports.words import since as elapsed_s
 
+STAGES = ("stt", "llm", "tts")
 SERIES = {
     "ttfw": ("voice_agent_ttfw_seconds", "voice_agent:ttfw_seconds"),
     "turns": ("voice_agent_turns_total",),
     "tools": ("voice_agent_tool_calls_total",),
     "sfu": ("livekit_",),
+    **{stage: (f"voice_agent_{stage}_latency_seconds",) for stage in STAGES},
 }
 """How the names of a quantity's series begin."""
 TABLES = {"calls": "calls", "turns": "transcripts", "tools": "tool_executions"}
@@ -28,6 +30,8 @@ _COLUMNS = {
     "calls": ("call_id", "status", "start_time", "end_time", "duration_seconds"),
     "transcripts": ("call_id", "role", "timestamp", "content"),
     "tool_executions": ("call_id", "tool_name", "success", "latency_ms", "executed_at"),
+    "stages": ("room", "programmed_s", "waited_s", "took_s", "turn_s", "is_cut"),
+    "realtime": ("call_id", "kind", "key", "at", "commit_timestamp"),
 }
 _SOURCES = {
     "exporter": (Source.AGENT_EXPORTER,),
@@ -35,6 +39,7 @@ _SOURCES = {
     "rule": (Source.PROMETHEUS, Source.RULES),
     "rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "participants": (Source.SFU_EXPORTER, Source.SFU_API),
+    "realtime": (Source.ROWS, Source.REALTIME),
 }
 """What each hop is read from, after what the hop before it was read from; any other hop is read from rows."""
 _MOST_LINES = 40
@@ -79,7 +84,7 @@ def _verdict(verdict: Verdict, width: int) -> Iterable[str]:
 
 def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
     """What the callers know of it: calls, or their turns."""
-    if claim.startswith("sfu/"):
+    if claim.partition("/")[0] in ("sfu", *STAGES):
         return
     yield "HEARD by the callers"
     if claim.startswith(("calls/", "slo/answered")):
@@ -118,12 +123,18 @@ def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
 def _read(evidence: Evidence, claim: str, width: int) -> Iterable[str]:
     first, _, hop = claim.partition("/")
     sources = _SOURCES.get(hop, (Source.ROWS,))
+    if first in STAGES and hop == "exporter":
+        sources = (Source.AGENT_RULER, *sources)
     if first in ("slo",) or claim == "calls/answered":
         return
     reader, since = Reader.of(evidence), evidence.info.load_started_at or evidence.info.started_at
     for source in sources:
         if source is Source.ROWS:
             yield from _rows(evidence, TABLES.get(first, first))
+        elif source is Source.REALTIME:
+            yield from _rows(evidence, "realtime")
+        elif source is Source.AGENT_RULER:
+            yield from _rows(evidence, "stages", lambda row: row.columns["stage"].lower() == first)
         elif source is Source.RULES:
             yield from _instants(reader, evidence, SERIES.get(first, ()))
         else:
@@ -191,8 +202,8 @@ def _is_same(before: float, after: float) -> bool:
     return math.isclose(before, after, rel_tol=1e-6) or (math.isnan(before) and math.isnan(after))
 
 
-def _rows(evidence: Evidence, table: str) -> Iterable[str]:
-    rows = [row for row in evidence.observations if isinstance(row, Row) and row.table == table]
+def _rows(evidence: Evidence, table: str, is_wanted: Callable[[Row], bool] = lambda _: True) -> Iterable[str]:
+    rows = [row for row in evidence.observations if isinstance(row, Row) and row.table == table and is_wanted(row)]
     yield f"READ from table {table}: {plural(len(rows), 'row')}"
     names = _COLUMNS.get(table) or tuple(dict.fromkeys(name for row in rows for name in row.columns))
     if rows:

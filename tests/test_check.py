@@ -186,7 +186,7 @@ def test_a_green_and_empty_scrape_fails() -> None:
         stack.changed(stack.run(), emptied), lambda item: None if isinstance(item, Sample) and item.source is Source.RULES else item
     )
 
-    assert failed(evidence) == {"turns/exporter", "tools/exporter", "ttfw/exporter"}
+    assert failed(evidence) == {"turns/exporter", "tools/exporter", "ttfw/exporter", "stt/exporter", "llm/exporter", "tts/exporter"}
 
 
 def test_a_dead_media_server_fails_the_agent_and_leaves_the_rest_open() -> None:

@@ -11,12 +11,15 @@ from harness.check import CLAIMS, check
 from tests.fakes import stack
 
 PAGES = Path(__file__).parents[1] / "docs/claims"
+STAGES = ("stt", "llm", "tts")
 AGENT = {"calls/answered": "agent", "slo/ttfw-p50": "agent", "slo/ttfw-p95": "agent", "slo/missed-turns": "agent"}
 
 
 def page(claim: str) -> str:
     """The page of a claim's quantity, as one line."""
-    return " ".join((PAGES / f"{AGENT.get(claim, claim.partition('/')[0])}.md").read_text().split())
+    quantity = claim.partition("/")[0]
+    name = "stages" if quantity in STAGES else AGENT.get(claim, quantity)
+    return " ".join((PAGES / f"{name}.md").read_text().split())
 
 
 @pytest.mark.parametrize("claim", [*CLAIMS, "rtt/exporter"])

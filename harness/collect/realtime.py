@@ -18,7 +18,7 @@ from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from harness.clock import Clock
-from harness.measure.delivery import Break, Canary, Heard, ServerClock
+from harness.measure.delivery import Break, Canary, Heard, ServerClock, Told
 from harness.model import UnixNs, value
 
 WISHES = (("INSERT", "calls"), ("UPDATE", "calls"), ("INSERT", "alerts_history"))
@@ -32,7 +32,6 @@ _EAGER_S = 0.2
 """Between canaries until the first one is heard: whoever waits for it waits no longer than it takes."""
 _TIMEOUT_S = 10.0
 
-Told = Heard | Canary | Break | ServerClock
 Sink = Callable[[Told], None]
 
 
@@ -203,6 +202,7 @@ class Listener:
                 key=change_key(record, data["type"]),
                 at=at,
                 commit_timestamp=data["commit_timestamp"],
+                call_id=record.get("call_id"),
             )
         )
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from harness.clock import Clock
-from harness.collect import exporter, realtime
+from harness.collect import exporter, realtime, ruler
 from harness.collect.exporter import Exporter, Sink
 from harness.collect.prometheus import Prometheus
 from harness.collect.rows import Rows
 from harness.collect.sfu import Sfu
-from harness.measure.delivery import Account, ServerClock, account, call_changes
-from harness.model import CallPlan, Gap, Row, Sample, Source, Target, UnixNs, value
+from harness.measure.delivery import Account, Break, Canary, Heard, ServerClock, Told, account, call_changes, observed
+from harness.model import CallPlan, Gap, Poll, Row, Sample, Source, Target, UnixNs, value
 
 _CANARY_EVERY_S = 2.0
 _READY_S = 3.0
@@ -45,14 +46,14 @@ class Rest:
 class Sources:
     """The readable sources of ``target``. A context manager: it keeps connections. Blind sources become Gaps at once."""
 
-    def __init__(self, target: Target, plans: Sequence[CallPlan], *, clock: Clock, sink: Sink, heard: realtime.Sink | None = None) -> None:
+    def __init__(self, target: Target, plans: Sequence[CallPlan], *, clock: Clock, sink: Sink) -> None:
         self._target = target
         self._rooms = tuple(plan.room for plan in plans)
         self._call_ids = tuple(plan.call_id for plan in plans)
         self._clock = clock
         self._sink = sink
-        self._heard = heard
-        self._told: list[realtime.Told] = []
+        self._told: list[Told] = []
+        self._socket = f"{(target.supabase_url or '').rstrip('/')}/realtime/v1/websocket"
         self._began_at = clock.now()
         self._calls: tuple[Mapping[str, Any], ...] = ()
         self._exits = ExitStack()
@@ -77,6 +78,9 @@ class Sources:
         for name, reason in self._target.blind.items():
             source = Source(name)
             self._sink(source, (Gap(source=source, at=self._clock.now(), reason=reason, request="", is_blind=True),))
+        if Source.ROWS in self._target.blind and Source.REALTIME not in self._target.blind:
+            reason = f"no call history: {self._target.blind[Source.ROWS]}"
+            self._sink(Source.REALTIME, (Gap(source=Source.REALTIME, at=self._clock.now(), reason=reason, request="", is_blind=True),))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -92,11 +96,24 @@ class Sources:
         self._look_at_rooms()
         with ExitStack() as exits:
             exits.enter_context(exporter.record(self._exporters, self._sink))
-            if self._heard is not None and self._rows is not None:
+            if self._rows is not None and Source.REALTIME not in self._target.blind:
                 access, trust_env = self._access(), not self._target.is_embedded
                 listening = realtime.record(access, self._take, clock=self._clock, trust_env=trust_env, every_s=_CANARY_EVERY_S)
+                exits.callback(self._say_what_was_heard, self._clock.now())
                 exits.enter_context(listening).wait_ready(_READY_S)
             yield
+
+    def _say_what_was_heard(self, since: UnixNs) -> None:
+        """How the listening went: that it was proven to hear is what makes silence a loss."""
+        at = self._clock.now()
+        count = sum(isinstance(each, Heard) for each in self._told)
+        if any(isinstance(each, Canary) and each.heard_at is not None for each in self._told):
+            poll = Poll(source=Source.REALTIME, at=at, took_s=(at - since) / 1e9, count=count, request=self._socket)
+            self._sink(Source.REALTIME, (poll,))
+            return
+        breaks = [each.reason for each in self._told if isinstance(each, Break)]
+        reason = f"the subscription was never proven to deliver: {breaks[-1] if breaks else 'no canary came back'}"
+        self._sink(Source.REALTIME, (Gap(source=Source.REALTIME, at=at, reason=reason, request=self._socket),))
 
     def account(self) -> Account | None:
         """What became of the changes of our calls on their way through Realtime. None: nobody listened, or no row was read."""
@@ -117,10 +134,9 @@ class Sources:
             canary_key=target.supabase_key if can_write else None,
         )
 
-    def _take(self, told: realtime.Told) -> None:
+    def _take(self, told: Told) -> None:
         self._told.append(told)
-        if self._heard is not None:
-            self._heard(told)
+        self._sink(Source.REALTIME, (observed(told, self._socket),))
 
     def rest(self) -> Rest:
         """Where the stack stands now."""
@@ -154,6 +170,9 @@ class Sources:
             rows = self._rows.read(self._call_ids)
             self._calls = tuple(row.columns for row in rows if isinstance(row, Row) and row.table == "calls")
             self._sink(Source.ROWS, rows)
+        if Source.AGENT_RULER not in self._target.blind:
+            path = None if self._target.agent_ruler is None else Path(self._target.agent_ruler)
+            self._sink(Source.AGENT_RULER, ruler.read(path, frozenset(self._rooms), clock=self._clock))
         self._look_at_rooms()
         return self._clock.now()
 

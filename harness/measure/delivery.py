@@ -11,7 +11,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.model import UnixNs, value
+from harness import codec
+from harness.model import Row, Source, UnixNs, value
+
+HEARD, PROOFS = "realtime", "realtime-proofs"
+"""Tables of a run's observations: hearings, and what they are held against."""
 
 
 @value
@@ -27,6 +31,8 @@ class Written:
     """Instant of the write on our clock. None: only that it happened is known, and no lag is measured."""
     error_s: float = 0.0
     """How far ``at`` may be off, either way: half the round trip in which the server's clock was read."""
+    not_before: UnixNs | None = None
+    """For a change whose instant is not known: it cannot have happened earlier. None: nothing is known of it."""
 
 
 @value
@@ -40,6 +46,8 @@ class Heard:
     """Instant at which its callback ran."""
     commit_timestamp: str
     """The server's clock: tells two changes of one row from one change that was told twice. No lag rests on it."""
+    call_id: str | None = None
+    """None: the row has none, or it was heard before this was kept."""
 
 
 @value
@@ -67,6 +75,30 @@ class ServerClock:
     offset_s: float
     """The server's less ours."""
     error_s: float
+
+
+Told = Heard | Canary | Break | ServerClock
+"""What a listener says."""
+
+
+def observed(told: Told, request: str) -> Row:
+    """A line of the run directory. request: the socket's address."""
+    match told:
+        case Heard() | Break():
+            at = told.at
+        case Canary():
+            at = told.heard_at or told.written_at
+        case ServerClock():
+            at = UnixNs(0)
+    table = HEARD if isinstance(told, Heard) else PROOFS
+    return Row(source=Source.REALTIME, table=table, columns={"told": type(told).__name__, **codec.to_json(told)}, at=at, request=request)
+
+
+def told_by(row: Row) -> Told:
+    """What ``observed`` wrote."""
+    kinds: Mapping[str, type[Told]] = {kind.__name__: kind for kind in (Heard, Canary, Break, ServerClock)}
+    told: Told = codec.from_json(kinds[row.columns["told"]], row.columns)
+    return told
 
 
 @value
@@ -155,7 +187,7 @@ class Account:
 
 def account(
     written: Sequence[Written],
-    told: Sequence[Heard | Canary | Break | ServerClock],
+    told: Sequence[Told],
     *,
     began_at: UnixNs,
     ended_at: UnixNs,
@@ -187,11 +219,13 @@ def call_changes(rows: Iterable[Mapping[str, Any]], clock: ServerClock | None) -
 
 
 def _call_changes(row: Mapping[str, Any], clock: ServerClock | None) -> Iterator[Written]:
-    recorded_at = dt.datetime.fromisoformat(row["recorded_at"])
-    at = None if clock is None else UnixNs(round((recorded_at.timestamp() - clock.offset_s) * 1e9))
+    recorded_at = dt.datetime.fromisoformat(row["recorded_at"]) if row.get("recorded_at") else None
+    at = None if clock is None or recorded_at is None else UnixNs(round((recorded_at.timestamp() - clock.offset_s) * 1e9))
     yield Written(table="calls", kind="INSERT", key=str(row["id"]), at=at, error_s=clock.error_s if clock else 0.0)
-    if row["end_time"] is not None and dt.datetime.fromisoformat(row["end_time"]) > recorded_at:
-        yield Written(table="calls", kind="UPDATE", key=f"{row['id']} {row['status']}", at=None)
+    if row.get("end_time") is None:
+        return
+    if recorded_at is None or dt.datetime.fromisoformat(row["end_time"]) > recorded_at:
+        yield Written(table="calls", kind="UPDATE", key=f"{row['id']} {row['status']}", at=None, not_before=at)
 
 
 def unknown(written: Iterable[Written], heard: Iterable[Heard]) -> tuple[Heard, ...]:
@@ -212,7 +246,7 @@ def _delivery(change: Written, received: Sequence[Heard], deaf_times: Sequence[D
     if times > 1:
         fate = Fate.DOUBLED
     elif not times:
-        fate = Fate.MISSED_WHILE_DEAF if _is_excused(change, deaf_times) else Fate.MISSED
+        fate = Fate.MISSED_WHILE_DEAF if is_excused(change, deaf_times) else Fate.MISSED
     elif lag_s is not None and lag_s - change.error_s > late_after_s:
         fate = Fate.LATE
     else:
@@ -220,8 +254,9 @@ def _delivery(change: Written, received: Sequence[Heard], deaf_times: Sequence[D
     return Delivery(written=change, fate=fate, times=times, lag_s=lag_s)
 
 
-def _is_excused(change: Written, deaf_times: Sequence[Deaf]) -> bool:
+def is_excused(change: Written, deaf_times: Sequence[Deaf]) -> bool:
+    """It may have happened while nobody could have heard it."""
     if change.at is None:
-        return bool(deaf_times)
+        return any(change.not_before is None or each.until >= change.not_before for each in deaf_times)
     error_ns = round(change.error_s * 1e9)
     return any(each.since - error_ns <= change.at <= each.until + error_ns for each in deaf_times)

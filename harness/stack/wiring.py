@@ -75,6 +75,10 @@ class Wiring:
         self.exporter = self.seams.before_exporter(f"{LOOPBACK}:{port['agent-metrics']}")
         self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
 
+    @property
+    def _ruler(self) -> str:
+        return str((self.supervisor.logs / agent.RULER).resolve())
+
     def branches(self) -> tuple[Callable[[], None], ...]:
         """Chains of starts that do not need each other."""
         return (self._media, self._database, self._gateway, self._exporters, self._prometheus)
@@ -112,6 +116,7 @@ class Wiring:
             supabase_token=self.keys.token("voxproof_judge"),
             blind={},
             is_embedded=True,
+            agent_ruler=self._ruler if self.has_agent else None,
         )
 
     def parts(self) -> tuple[Part, ...]:
@@ -180,7 +185,7 @@ class Wiring:
                 metrics_port=self.port["agent-metrics"],
                 extra={
                     "AGENT_NAME": self.agent_name,
-                    "AGENT_RULER_FILE": str((self.supervisor.logs / agent.RULER).resolve()),
+                    "AGENT_RULER_FILE": self._ruler,
                     **self.seams.agent_environment(),
                 },
             )

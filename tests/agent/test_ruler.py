@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import json
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,3 +65,36 @@ def test_without_a_file_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> N
     loaded().watch(session, "room-1", {})
 
     assert session.heard_by("agent_state_changed") == 0
+
+
+def test_a_stage_notes_what_it_took(log: Path) -> None:
+    """How long it waited to begin, how long it worked, and the longest turn of the loop meanwhile."""
+    ruler = loaded()
+
+    async def work() -> None:
+        async with ruler.stage("LLM", "room-1", 0.01, asked=time.perf_counter() - 0.001):
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*ruler._writing)
+
+    asyncio.run(work())
+
+    (line,) = lines(log)
+    assert (line["kind"], line["stage"], line["programmed_s"], line["is_cut"]) == ("stage", "LLM", 0.01, False)
+    assert line["took_s"] >= 0.01
+    assert line["waited_s"] >= 0.001
+    assert line["turn_s"] >= ruler.BEAT_S
+
+
+def test_a_stage_that_is_cut_short_says_so(log: Path) -> None:
+    """Nobody waited for it any more."""
+    ruler = loaded()
+
+    async def work() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01), ruler.stage("TTS", "room-1", 60.0):
+                await asyncio.sleep(60)
+        await asyncio.gather(*ruler._writing)
+
+    asyncio.run(work())
+
+    assert lines(log)[0]["is_cut"]

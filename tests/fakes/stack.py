@@ -8,6 +8,7 @@ from typing import Any
 
 from assertions import ttfw_rule
 from assertions.facts import Facts
+from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
@@ -19,6 +20,7 @@ SECONDS = 70
 REST = "http://127.0.0.1:54321/rest/v1"
 OWNER = {"instance": "127.0.0.1:9102", "job": "voice-agent"}
 SFU = "http://127.0.0.1:6789/metrics"
+SOCKET = "http://127.0.0.1:54321/realtime/v1/websocket"
 API = "ws://127.0.0.1:7880/twirp/livekit.RoomService/ListRooms"
 
 Counts = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -38,7 +40,7 @@ def of(calls: Sequence[CallRecord], *, gap_s: float = GAP_S, **changes: Any) -> 
         plans=tuple(call.plan for call in calls),
         records=tuple(calls),
         health=(health(),),
-        observations=(*_metrics(calls, gap_s), *_rows(calls), *_media(calls)),
+        observations=(*_metrics(calls, gap_s), *_rows(calls), *_realtime(calls), *_stages(calls), *_media(calls)),
         gaps=(),
         calibration=calibration(),
     )
@@ -71,18 +73,24 @@ def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
         for _, turn in turns
         if turn.first_word_at and turn.first_word_at - 20_000_000 < at
     ]
-    name = "voice_agent_ttfw_seconds"
+    ttfw = "voice_agent_ttfw_seconds"
     counts = {
         ("voice_agent_turns_total", (("role", "user"),)): float(users),
         ("voice_agent_turns_total", (("role", "assistant"),)): float(greetings + replies),
         ("voice_agent_tool_calls_total", (("success", "true"), ("tool", "lookup_weather"))): float(tools),
         ("voice_agent_tool_calls_total", (("success", "false"), ("tool", "lookup_weather"))): 0.0,
-        (f"{name}_count", ()): float(len(reported)),
-        (f"{name}_sum", ()): sum(reported),
-        (f"{name}_bucket", (("le", "+Inf"),)): float(len(reported)),
+        (f"{ttfw}_count", ()): float(len(reported)),
+        (f"{ttfw}_sum", ()): sum(reported),
+        (f"{ttfw}_bucket", (("le", "+Inf"),)): float(len(reported)),
     }
-    buckets = {(f"{name}_bucket", (("le", str(bound)),)): float(sum(one <= bound for one in reported)) for bound in BOUNDS}
-    return counts | buckets
+    buckets = {(f"{ttfw}_bucket", (("le", str(bound)),)): float(sum(one <= bound for one in reported)) for bound in BOUNDS}
+    told = [(stage.lower(), took_s) for stage, ended_at, took_s in stages(calls) if ended_at < at]
+    latencies: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for stage in ("stt", "llm", "tts"):
+        took = [seconds + 0.001 for each, seconds in told if each == stage]
+        name = f"voice_agent_{stage}_latency_seconds"
+        latencies |= {(f"{name}_count", ()): float(len(took)), (f"{name}_sum", ()): sum(took)}
+    return counts | buckets | latencies
 
 
 def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs, request: str) -> list[Observation]:
@@ -116,13 +124,56 @@ def _rows(calls: Sequence[CallRecord]) -> list[Observation]:
 def _calls(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
     return [
         {
+            "id": f"row-{call.plan.index}",
             "call_id": call.plan.call_id,
             "status": "completed",
+            "recorded_at": _stamp(call.agent_joined_at),
+            "end_time": _stamp(call.left_at),
             "duration_seconds": round((call.left_at - call.placed_at) / 1e9 - 0.3),
         }
         for call in calls
         if call.agent_joined_at is not None and call.left_at is not None and call.placed_at is not None
     ]
+
+
+def _realtime(calls: Sequence[CallRecord]) -> list[Observation]:
+    """Each call's beginning and end, told 60 ms after it, between two canaries."""
+    proofs: list[Told] = [
+        ServerClock(offset_s=0.0, error_s=0.001),
+        Canary(written_at=after(5), heard_at=after(5.1)),
+        Canary(written_at=after(69), heard_at=after(69.1)),
+    ]
+    heard: list[Told] = []
+    for call in calls:
+        for at, kind, key in ((call.agent_joined_at, "INSERT", ""), (call.left_at, "UPDATE", " completed")):
+            if at is not None and call.agent_joined_at is not None:
+                told_at, row = UnixNs(at + 60_000_000), f"row-{call.plan.index}"
+                heard.append(
+                    Heard(table="calls", kind=kind, key=row + key, at=told_at, commit_timestamp=_stamp(at), call_id=call.plan.call_id)
+                )
+    poll = Poll(source=Source.REALTIME, at=after(70), took_s=65.0, count=len(heard), request=SOCKET)
+    return [poll, *(observed(each, SOCKET) for each in (*proofs, *heard))]
+
+
+def stages(calls: Sequence[CallRecord]) -> list[tuple[str, UnixNs, float]]:
+    """What the agent's stages took: name, end, seconds. A turn with a tool asks the model twice."""
+    found = [("TTS", call.greeted_at, 0.12) for call in calls if call.greeted_at]
+    for call in calls:
+        for turn in call.turns:
+            if turn.first_word_at is not None:
+                models = [("LLM", turn.first_word_at, 0.2)] * (2 if turn.tool else 1)
+                found += [("STT", turn.first_word_at, 0.15), *models, ("TTS", turn.first_word_at, 0.12)]
+    return found
+
+
+def _stages(calls: Sequence[CallRecord]) -> list[Observation]:
+    """The agent's ruler."""
+    found: list[Observation] = []
+    for stage, at, took_s in stages(calls):
+        measured = {"programmed_s": took_s, "waited_s": 0.0005, "took_s": took_s, "turn_s": 0.005, "is_cut": False}
+        columns = {"room": "-", "stage": stage, **measured}
+        found.append(Row(source=Source.AGENT_RULER, table="stages", columns=columns, at=at, request="agent-ruler.jsonl"))
+    return [Poll(source=Source.AGENT_RULER, at=after(70), took_s=0.001, count=len(found), request="agent-ruler.jsonl"), *found]
 
 
 def _transcripts(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:

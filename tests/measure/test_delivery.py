@@ -169,7 +169,7 @@ def test_a_call_that_ended_has_begun_and_ended() -> None:
 
     assert found == (
         Written(table="calls", kind="INSERT", key="a", at=at(8), error_s=0.01),
-        Written(table="calls", kind="UPDATE", key="a completed", at=None),
+        Written(table="calls", kind="UPDATE", key="a completed", at=None, not_before=at(8)),
     )
 
 

@@ -1,0 +1,201 @@
+"""Rows of ``calls`` -> Supabase Realtime: each call's beginning and its end, told once, in time and in order.
+
+Realtime promises no replay: what happened while the subscription was not proven to deliver (before the first canary came back, across a break) is
+blamed on nobody.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from assertions.facts import Facts, unread
+from assertions.ledger import Difference, Key, Kind, Range, Reading, Seen, Step, Thing, exactly
+from assertions.words import plural, span, total
+from harness.measure.delivery import HEARD, PROOFS, Break, Canary, Heard, ServerClock, Told, call_changes, deaf, is_excused, told_by
+from harness.measure.series import Reader
+from harness.model import Row, Source, UnixNs
+
+TABLES = frozenset({HEARD, PROOFS})
+LATE_S = 5.0
+"""The page looks for active calls every 5 s by itself: a call that is told later than this was not shown when it began."""
+_BEGINNING = "INSERT"
+
+
+def step(facts: Facts) -> Step:
+    """The hop behind ``calls/rows``."""
+    return Step(
+        claim="calls/realtime",
+        source="calls/rows",
+        title="realtime, begin and end",
+        admits=lambda given, reader: _admitted(given, facts, reader),
+        read=lambda reader: _read(reader, facts),
+        defects={
+            "a call's beginning is never told": _without(facts, is_beginning=True),
+            "a call's end is never told": _without(facts, is_beginning=False),
+            "a change is told twice": _twice(facts),
+            "a change is told late": _late(facts),
+            "an end is told before its beginning": _swapped(facts),
+        },
+        show=lambda reading: plural_span(total(reading, "told")),
+        explain=lambda difference: _explain(difference, facts),
+        would_catch=lambda admitted, said: "1 event",
+    )
+
+
+def plural_span(number: Range) -> str:
+    """``6 events``."""
+    return f"{span(number)} event" + ("" if number.lo == number.hi == 1 else "s")
+
+
+def _admitted(given: Reading, facts: Facts, reader: Reader) -> Reading:
+    """For each row that is there: that it began, and, if it has ended, that it did."""
+    told = [told_by(row) for row in reader.rows.get(PROOFS, ())]
+    clock = next((each for each in told if isinstance(each, ServerClock)), None)
+    gaps = deaf(
+        [each for each in told if isinstance(each, Canary)],
+        [each for each in told if isinstance(each, Break)],
+        began_at=facts.evidence.info.started_at,
+        ended_at=_ended_at(facts, reader),
+    )
+    parts: dict[Key, Thing] = {}
+    may_lack: set[Key] = set()
+    because = [
+        "each row that is there began once; one that has ended, ended",
+        f"told within {LATE_S:g} s, after which the page has looked itself",
+    ]
+    for row in reader.rows.get("calls", ()):
+        call_id = str(row.columns.get("call_id"))
+        if ("rows", call_id) not in given.parts or call_id not in facts.indices:
+            continue
+        for change in call_changes([row.columns], clock):
+            key = ("told", call_id, _what(change.kind, change.key))
+            parts[key] = exactly(1)
+            if is_excused(change, gaps):
+                parts[key] = Range(lo=0, hi=1)
+                may_lack.add(key)
+                because.append("while the subscription was not proven to deliver, nothing need be told: Realtime replays nothing")
+            if change.at is not None:
+                at_s = (change.at - facts.evidence.info.started_at) / 1e9
+                parts["at", *key[1:]] = Range(lo=at_s - change.error_s, hi=at_s + change.error_s + LATE_S)
+                may_lack.add(("at", *key[1:]))
+        parts["order", call_id] = frozenset({"in order"})
+        may_lack.add(("order", call_id))
+    if clock is None:
+        because.append("the server does not say its time: how late an event came is not known")
+    return Reading(
+        parts=parts, may_lack=frozenset(may_lack), may_add=frozenset({"told", "at", "order"}), because=tuple(dict.fromkeys(because))
+    )
+
+
+def _ended_at(facts: Facts, reader: Reader) -> UnixNs:
+    polls = reader.polls.get(Source.REALTIME, ())
+    return polls[-1].at if polls else facts.evidence.info.read_at or facts.since
+
+
+def _read(reader: Reader, facts: Facts) -> Seen:
+    """What was heard of our own calls. A row's heartbeats change nothing that is claimed."""
+    if gap := unread(reader, Source.REALTIME):
+        return gap
+    heard: dict[str, dict[str, list[Heard]]] = {}
+    for call_id, each in _hearings(reader, facts):
+        heard.setdefault(call_id, {}).setdefault(_what(each.kind, each.key), []).append(each)
+    parts: dict[Key, Thing] = {}
+    for call_id, by_what in heard.items():
+        first = {what: min(each.at for each in found) for what, found in by_what.items()}
+        for what, found in by_what.items():
+            if what != "active":
+                parts["told", call_id, what] = exactly(max(Counter(each.commit_timestamp for each in found).values()))
+                parts["at", call_id, what] = exactly((first[what] - facts.evidence.info.started_at) / 1e9)
+        began_at = first.pop(_BEGINNING, None)
+        is_in_order = began_at is None or all(began_at <= at for at in first.values())
+        parts["order", call_id] = frozenset({"in order" if is_in_order else "out of order"})
+    return Reading(parts=parts)
+
+
+def _hearings(reader: Reader, facts: Facts) -> Iterator[tuple[str, Heard]]:
+    """Of our own calls, each with its id; an older run knows them by the ids of their rows."""
+    by_row = {str(row.columns.get("id")): str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
+    for row in reader.rows.get(HEARD, ()):
+        each = told_by(row)
+        if isinstance(each, Heard) and each.table == "calls":
+            call_id = each.call_id or by_row.get(each.key.partition(" ")[0])
+            if call_id in facts.indices:
+                yield str(call_id), each
+
+
+def _what(kind: str, key: str) -> str:
+    """``INSERT``, or the status that an UPDATE left the row in."""
+    return kind if kind == _BEGINNING else key.partition(" ")[2]
+
+
+def _event(key: Key) -> str:
+    return "beginning" if key[2] == _BEGINNING else f"end as {key[2]}"
+
+
+def _explain(difference: Difference, facts: Facts) -> str:
+    key, said, admitted = difference.key, difference.said, difference.admitted
+    call = facts.named(key[1])
+    if key[0] == "order":
+        return f"{call}: Realtime told a change of the row before its beginning"
+    if difference.kind is Kind.LACKS:
+        return f"{call}: Realtime never told its {_event(key)}, although it delivered before and after it"
+    assert isinstance(said, Range)
+    assert isinstance(admitted, Range)
+    if key[0] == "at":
+        written_s = admitted.hi - LATE_S
+        return f"{call}: Realtime told its {_event(key)} {said.lo - written_s:.1f} s after it was written, may take {LATE_S:g} s"
+    return f"{call}: Realtime told its {_event(key)} {plural(said.lo, 'time')}, for one change of the row"
+
+
+Change = Callable[[list[Row]], Sequence[Row]]
+
+
+def _told_otherwise(
+    facts: Facts, wanted: Callable[[Heard], bool], change: Callable[[Row], Sequence[Row]]
+) -> Callable[[Reader], Reader | None]:
+    """Of the last call whose events hold one that is wanted, every such event becomes ``change`` of it."""
+
+    def defect(reader: Reader) -> Reader | None:
+        calls = [call_id for call_id, each in _hearings(reader, facts) if wanted(each)]
+        if not calls:
+            return None
+        ours = {(each.key, each.at) for call_id, each in _hearings(reader, facts) if call_id == calls[-1] and wanted(each)}
+        rows: list[Row] = []
+        for row in reader.rows.get(HEARD, ()):
+            is_it = (row.columns.get("key"), row.columns.get("at")) in ours
+            rows += change(row) if is_it else [row]
+        return reader.with_rows(HEARD, rows)
+
+    return defect
+
+
+def _is_beginning(told: Told) -> bool:
+    return isinstance(told, Heard) and told.table == "calls" and told.kind == _BEGINNING
+
+
+def _is_end(told: Told) -> bool:
+    return isinstance(told, Heard) and told.table == "calls" and not _is_beginning(told) and not told.key.endswith(" active")
+
+
+def _without(facts: Facts, *, is_beginning: bool) -> Callable[[Reader], Reader | None]:
+    return _told_otherwise(facts, _is_beginning if is_beginning else _is_end, lambda row: ())
+
+
+def _twice(facts: Facts) -> Callable[[Reader], Reader | None]:
+    return _told_otherwise(facts, _is_beginning, lambda row: (row, row))
+
+
+def _late(facts: Facts) -> Callable[[Reader], Reader | None]:
+    return _told_otherwise(facts, _is_beginning, lambda row: (_at(row, row.columns["at"] + round((LATE_S + 1) * 1e9)),))
+
+
+def _swapped(facts: Facts) -> Callable[[Reader], Reader | None]:
+    """The end comes before everything."""
+    return _told_otherwise(facts, _is_end, lambda row: (_at(row, facts.evidence.info.started_at),))
+
+
+def _at(row: Row, at: Any) -> Row:
+    return dataclasses.replace(row, columns={**row.columns, "at": at}, at=UnixNs(at))
