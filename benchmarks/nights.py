@@ -39,12 +39,15 @@ def main() -> None:
 
 
 def judged(run: Path, seed: int) -> tuple[str, dict[str, str]]:
-    """The status of one virtual night, and every claim that did not pass in it."""
+    """The status of one virtual night, and every claim that did not pass in it, save those that the recording itself leaves open."""
     findings = check(night(_evidence(run), Random(seed)))
+    is_open = _open(run)
     return findings.status.value, {
         verdict.claim: f"{verdict.status}: {verdict.sentence}"
         for verdict in findings.verdicts
-        if verdict.status is not Status.PASS and not verdict.blind
+        if verdict.status is not Status.PASS
+        and not verdict.blind
+        and not (verdict.status is Status.INCONCLUSIVE and verdict.claim in is_open)
     }
 
 
@@ -60,6 +63,12 @@ def summed(told: Iterable[tuple[str, dict[str, str]]]) -> dict[str, object]:
 @cache
 def _evidence(run: Path) -> Evidence:
     return read_evidence(run)
+
+
+@cache
+def _open(run: Path) -> frozenset[str]:
+    """What the recording cannot decide: an older one lacks whole sources."""
+    return frozenset(verdict.claim for verdict in check(_evidence(run)).verdicts if verdict.status is Status.INCONCLUSIVE)
 
 
 if __name__ == "__main__":
