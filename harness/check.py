@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, calls, effects, rtt, sfu, stages, tools, ttfw, turns
+from assertions import agent, calls, effects, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions.chains import Chains
 from assertions.facts import Facts
 from assertions.ledger import Judgement, Step, Tree, judge
 from assertions.ruler import straightness
@@ -32,7 +33,6 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tools/samples": (Source.PROMETHEUS,),
     "ttfw/exporter": (Source.AGENT_EXPORTER,),
     "ttfw/samples": (Source.PROMETHEUS,),
-    "ttfw/rule": (Source.PROMETHEUS, Source.RULES),
     "stt/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
     "stt/samples": (Source.PROMETHEUS,),
     "llm/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
@@ -41,6 +41,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tts/samples": (Source.PROMETHEUS,),
     "sfu/rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "sfu/participants": (Source.SFU_EXPORTER, Source.SFU_API),
+    **{f"{quantity}/rule": (Source.PROMETHEUS, Source.RULES) for quantity in rules.QUANTITIES},
 }
 """Every claim, with the sources it needs."""
 
@@ -48,7 +49,8 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
 def check(evidence: Evidence) -> Findings:
     """Every claim about the run, judged; the same findings for the same evidence."""
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
-    trees = [tree for quantity in _QUANTITIES for tree in quantity.trees(facts)]
+    chains = Chains(reader, facts)
+    trees = chains.joined([tree for quantity in _QUANTITIES for tree in quantity.trees(facts)])
     verdicts = list(agent.verdicts(facts, ruler))
     judgements: list[Judgement] = []
     judged: list[Tree] = []
@@ -62,7 +64,7 @@ def check(evidence: Evidence) -> Findings:
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += rtt.verdicts(reader)
-    planted = tuple(_planted(judged, judgements, reader))
+    planted = tuple(_planted(judged, judgements, reader, chains))
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,
@@ -154,13 +156,14 @@ def _unjudged(step: Step, exc: Exception) -> Verdict:
     )
 
 
-def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader) -> Iterator[PlantedLie]:
+def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader, chains: Chains) -> Iterator[PlantedLie]:
     """Each defect of each hop that passed, told by a copy of the observations: what turns red that was not red before."""
     red = {judgement.step.claim for judgement in judgements if judgement.status is Status.FAIL}
     for judgement in judgements:
         if judgement.status is not Status.PASS or judgement.is_faithful:
             continue
-        for name, lie in judgement.lies.items():
+        for name, told in judgement.lies.items():
+            lie = chains.passed_on(reader, told)
             touched = reader.touched(lie)
             again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, with_defects=False))
             caught = [each.step.claim for each in again if each.status is Status.FAIL and each.step.claim not in red]

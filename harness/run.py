@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import harness
 from assertions.nights import since_when
-from assertions.ttfw_rule import WINDOW_S
+from assertions.rules import WINDOW_S, definition
 from harness import history, rundir, target
 from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+MONITORING = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
+RECORDING = MONITORING / "rules" / "recording.yml"
 FORGETS_RATIO = 0.7
 """Share of the rules' window that passes after the load."""
 
@@ -238,6 +240,7 @@ def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock:
         defect=order.defect.name if order.defect else None,
     )
     run_dir.write_info(info)
+    run_dir.observe(Source.RULES, (definition(str(RECORDING), RECORDING.read_text(), clock.now()),))
     return info
 
 
@@ -281,8 +284,9 @@ def _forget_s(info: RunInfo) -> float:
 
 
 def _window_start(info: RunInfo) -> UnixNs:
-    """Two scrapes before the run: a counter's value before the first call."""
-    return UnixNs(info.started_at - round(2e9 * float(info.settings.get("scrape_interval_s", 15.0))))
+    """The longest window of a rule and two scrapes before the run: a counter's value before the first call, and all that a rule saw at it."""
+    before_s = 2 * float(info.settings.get("scrape_interval_s", 15.0)) + WINDOW_S / float(info.settings.get("time_scale", 1))
+    return UnixNs(info.started_at - round(1e9 * before_s))
 
 
 def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:

@@ -6,7 +6,7 @@ import re
 
 AGENT = (
     "voice_agent_ttfw_seconds_(bucket|sum|count)",
-    "voice_agent_(stt|llm|tts)_latency_seconds_(sum|count)",
+    "voice_agent_(stt|llm|tts)_latency_seconds_(bucket|sum|count)",
     "voice_agent_turns_total",
     "voice_agent_tool_calls_total",
     "voice_agent_active_calls",
@@ -17,7 +17,7 @@ SFU = (
     "livekit_participant_total",
     "livekit_participant_join_total",
     "livekit_packet_loss_total",
-    "livekit_(rtt_ms|jitter_us)_(sum|count)",
+    "livekit_(rtt_ms|jitter_us|packet_loss_percent)_(sum|count)",
 )
 RULES = ("voice_agent:.+", "livekit_packet_loss_ratio", "livekit_jitter_ms", "livekit_rtt_mean_ms")
 """Names that recording rules write."""
