@@ -120,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--prometheus", metavar="URL", help="hold the rules against the stored window of this server; it is only read")
     verb.add_argument("--window", default="1d", metavar="DURATION", help="how much of the server's history (1d)")
     verb.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="what was not asked by then is listed (30)")
+    shadow = "run the rules for so long on a Prometheus of ours that follows this one, without an Alertmanager: nobody is paged"
+    verb.add_argument("--shadow", type=float, metavar="SECONDS", help=shadow)
+    verb.add_argument(
+        "--drill", metavar="ALERT", help='send this alert, labelled drill="true", through the real route: people may be paged'
+    )
+    verb.add_argument("--alertmanager", metavar="URL", help="where --drill sends it")
 
     verb = _verb(
         verbs,

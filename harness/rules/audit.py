@@ -12,6 +12,7 @@ import enum
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import promql_parser as pp
@@ -20,6 +21,7 @@ from harness.model import value
 from harness.rules.alerts import AlertRule, Episode, episodes, machine
 from harness.rules.bounds import impossible, is_certain
 from harness.rules.evaluate import Labels
+from harness.rules.queries import queries
 from harness.rules.tree import bare, seconds, selectors, walked
 
 Points = tuple[tuple[float, float], ...]
@@ -271,6 +273,13 @@ def _longest_life(tree: pp.Expr, server: Server, step_s: float) -> float | None:
             window_s = seconds(node.range) if isinstance(node, pp.MatrixSelector) else 0.0
             lives += [points[last][0] - points[first + 1][0] + step_s + window_s for first, last in itertools.pairwise(breaks)]
     return max(lives, default=None)
+
+
+def selector_texts(path: Path) -> Iterator[str]:
+    """Every selector of a rule file, those of recording rules included."""
+    for query in queries(path):
+        for node, _ in selectors(pp.parse(query.expression)):
+            yield selector_text(_vector(node))
 
 
 def selector_text(node: pp.VectorSelector) -> str:

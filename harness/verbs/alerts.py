@@ -15,12 +15,16 @@ SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules
 
 def alerts(options: argparse.Namespace) -> int:
     """Of the rules' own text in virtual time, of a Prometheus' stored window read-only, or both."""
+    from harness.verbs.audit import audit, drill, shadow
+
+    if options.drill:
+        return drill(options)
+    if options.shadow:
+        return shadow(options)
     if not options.virtual and not options.prometheus:
         raise UsageError("say --virtual for the rules' own text, --prometheus URL for what a server's history says of them, or both")
     if not options.prometheus:
         return virtual(options)
-    from harness.verbs.audit import audit
-
     if not options.virtual:
         return audit(options)
     return max(virtual(options), audit(options), key=lambda code: (code == 1, code))
