@@ -51,7 +51,7 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
         yield from _sound(judgement, facts)
     for source in sources:
         if source is Source.ROWS:
-            requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in poll.request]
+            requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in (poll.ours or poll.request)]
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
         elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER):
             requests = [poll.request for poll in reader.polls.get(source, ())]

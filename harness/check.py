@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, calls, effects, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions import agent, calls, effects, others, rtt, rules, sfu, stages, tools, ttfw, turns
 from assertions.chains import Chains
 from assertions.facts import Facts
-from assertions.ledger import Judgement, Step, Tree, judge
+from assertions.ledger import Judgement, Range, Reading, Step, Tree, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, Verdict
+from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, UnixNs, Verdict
 
 _QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
 _OURS = ("spoken", "provoked", "heard")
@@ -49,8 +51,11 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
 def check(evidence: Evidence) -> Findings:
     """Every claim about the run, judged; the same findings for the same evidence."""
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
+    facts = dataclasses.replace(facts, others=others.why(facts, reader))
     chains = Chains(reader, facts)
-    trees = chains.joined([tree for quantity in _QUANTITIES for tree in quantity.trees(facts)])
+    lacking = evidence.info.settings.get("lacking", {})
+    joined = chains.joined([tree for quantity in _QUANTITIES for tree in quantity.trees(facts)])
+    trees = [_shared(_blinded(tree, lacking), facts) for tree in joined]
     verdicts = list(agent.verdicts(facts, ruler))
     judgements: list[Judgement] = []
     judged: list[Tree] = []
@@ -74,6 +79,43 @@ def check(evidence: Evidence) -> Findings:
     )
 
 
+def _blinded(tree: Tree, lacking: Mapping[str, str]) -> Tree:
+    """The tree of a target that has not all of its metrics or tables: its hops show nothing, for the reason that the target gives."""
+    reason = next((why for name, why in lacking.items() if any(read == name or read.startswith(f"{name}_") for read in tree.reads)), None)
+    if reason is None:
+        return tree
+    steps = tuple(dataclasses.replace(step, read=lambda _: _blind(reason)) for step in tree.steps)
+    return dataclasses.replace(tree, steps=steps)
+
+
+def _shared(tree: Tree, facts: Facts) -> Tree:
+    """The tree where others' calls are counted with ours: a counter says at least what ours make it say."""
+    if facts.others is None:
+        return tree
+    steps = tuple(
+        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_counted(step) else step for step in tree.steps
+    )
+    return dataclasses.replace(tree, steps=steps)
+
+
+def _is_counted(step: Step) -> bool:
+    return Source.AGENT_EXPORTER in CLAIMS.get(step.claim, ())
+
+
+def _at_least(step: Step) -> Callable[[Reading, Reader], Reading]:
+    def admits(given: Reading, reader: Reader) -> Reading:
+        admitted = step.admits(given, reader)
+        parts = {key: Range(lo=thing.lo, hi=math.inf) if isinstance(thing, Range) else thing for key, thing in admitted.parts.items()}
+        kinds = frozenset(key[0] for key in parts)
+        return dataclasses.replace(admitted, parts=parts, may_add=admitted.may_add | kinds)
+
+    return admits
+
+
+def _blind(reason: str) -> Gap:
+    return Gap(source=Source.PROMETHEUS, at=UnixNs(0), reason=reason, request="", is_blind=True)
+
+
 def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]:
     """Why a plan can never decide what it requires; empty if it can."""
     reasons: list[str] = []
@@ -90,7 +132,9 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
             reasons.append(f"{claim}: no turn of the scenario provokes a tool; give one a tool")
         if claim in limits and limits[claim] is None:
             reasons.append(f"{claim}: the scenario's slo sets no such limit")
-        reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
+        # A pattern asks for what the target can show; a name asks for itself.
+        if claim in scenario.requires:
+            reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
     return tuple(reasons)
 
 
@@ -132,6 +176,8 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
         return Status.FAIL, step.explain(judgement.difference) + span
     if judgement.admitted_defects and not judgement.is_faithful:
+        if facts.others is not None and _is_counted(step):
+            return Status.INCONCLUSIVE, facts.others
         return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
     if facts.evidence.info.interrupted is not None:
         return Status.INCONCLUSIVE, f"nothing is wrong as far as the run went; it ended early: {facts.evidence.info.interrupted}"

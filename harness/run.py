@@ -41,6 +41,8 @@ MONITORING = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
 RECORDING = MONITORING / "rules" / "recording.yml"
 FORGETS_RATIO = 0.7
 """Share of the rules' window that passes after the load."""
+_PATIENCE_S = 60.0
+"""The longest window of which a share is waited for."""
 
 
 @value
@@ -144,7 +146,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
                 progress("interrupted again: judging what is there")
                 sources.give_up("interrupted before it was read")
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
-            run_dir.write_info(dataclasses.replace(info, parts=_placed(stack.usage(), order.home)))
+            run_dir.write_info(dataclasses.replace(info, parts=_placed(stack.usage(), order.home), cost=sources.cost()))
     return report(judge(run_dir.path))
 
 
@@ -279,8 +281,8 @@ def _forget_s(info: RunInfo) -> float:
     """
     if info.interrupted or "ttfw/rule" not in info.scenario.requires:
         return 0.0
-    scale = float(info.settings.get("time_scale", 1))
-    return FORGETS_RATIO * WINDOW_S / scale if scale > 1 else 0.0
+    window_s = float(info.settings.get("rules_window_s", WINDOW_S / float(info.settings.get("time_scale", 1))))
+    return FORGETS_RATIO * window_s if window_s <= _PATIENCE_S else 0.0
 
 
 def _window_start(info: RunInfo) -> UnixNs:

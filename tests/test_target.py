@@ -80,7 +80,8 @@ def test_a_token_that_only_reads_may_be_named(tmp_path: Path) -> None:
         (GOOD.replace("  url: wss", "  api_key: abc\n  url: wss"), "target.yaml:3: unknown key 'api_key'; did you mean 'api_key_env'?"),
         (
             GOOD.replace('prometheus: {url: "http://prometheus.example:9090"}\n', ""),
-            "target.yaml: prometheus.url is missing: give the address, or say under 'blind' why 'prometheus' can never be read",
+            "target.yaml: prometheus.url is missing: give the address, or say under 'absent', 'forbidden' or 'blind' why 'prometheus' "
+            "can never be read",
         ),
         (GOOD + "blind: {pixels: hosted}\n", "target.yaml:8: blind: no source is called 'pixels'; there are "),
         (GOOD + "blind: {rows: }\n", "target.yaml:8: blind: 'rows' needs a reason in words, got None"),
