@@ -360,6 +360,8 @@ class Poll:
     count: int
     """Samples or rows it returned."""
     request: str
+    ours: str = ""
+    """The request by our names, where the target has others."""
 
 
 @value
@@ -370,6 +372,8 @@ class Gap:
     at: UnixNs
     reason: str
     request: str
+    ours: str = ""
+    """The request by our names, where the target has others."""
     is_blind: bool = False
     """Declared in the target as never readable, with ``reason``: listed, outside the exit code."""
 

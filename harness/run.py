@@ -287,8 +287,13 @@ def _forget_s(info: RunInfo) -> float:
 
 def _window_start(info: RunInfo) -> UnixNs:
     """The longest window of a rule and two scrapes before the run: a counter's value before the first call, and all that a rule saw at it."""
-    before_s = 2 * float(info.settings.get("scrape_interval_s", 15.0)) + WINDOW_S / float(info.settings.get("time_scale", 1))
+    before_s = 2 * float(info.settings.get("scrape_interval_s", 15.0)) + _window_s(info)
     return UnixNs(info.started_at - round(1e9 * before_s))
+
+
+def _window_s(info: RunInfo) -> float:
+    """Longest window of the rules: as the server says of its own, else of ours as this stack runs them."""
+    return float(info.settings.get("rules_window_s", WINDOW_S / float(info.settings.get("time_scale", 1))))
 
 
 def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:

@@ -22,6 +22,9 @@ class Translator:
         for ours, naming in names.metrics.items():
             for ending in _ENDINGS:
                 self._ours.setdefault(naming.name + ending, []).append((ours + ending, naming))
+            if ours.endswith("_total") and not naming.name.endswith("_total"):
+                # What reads an exposition gives a counter the ending that OpenMetrics wants.
+                self._ours.setdefault(f"{naming.name}_total", []).append((ours, naming))
         self._taken = frozenset(ours + ending for ours in names.metrics for ending in _ENDINGS)
         """Our names of what they call otherwise: who uses them there means something else."""
 

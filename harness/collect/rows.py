@@ -74,14 +74,15 @@ class Rows:
     def _read(self, table: str, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
         at = self._clock.now()
         theirs, ours, order = self._named(table)
+        mark = "" if theirs == table else f"/rest/v1/{table}?"
         request = f"{self._url}/rest/v1/{theirs}?select=*&{ours}=in.({','.join(call_ids)})&order={','.join(order)}"
         try:
             found = [columns for start in range(0, len(call_ids), _IDS) for columns in self._pages(table, call_ids[start : start + _IDS])]
         except APIError as exc:
-            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request),)
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request, ours=mark),)
         except httpx.HTTPError as exc:
-            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request),)
-        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request)
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request, ours=mark),)
+        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request, ours=mark)
         told = (self._names.row(table, columns) for columns in found)
         return (poll, *(Row(source=Source.ROWS, table=table, columns=columns, at=at, request=request) for columns in told))
 

@@ -56,6 +56,14 @@ def test_labels_and_their_values_are_ours() -> None:
     assert THEIRS.series("bot_turns", {"speaker": "bot", "pod": "bot"}, 2.0) == (TURNS, {"role": "assistant", "pod": "bot"}, 2.0)
 
 
+def test_a_counter_without_the_ending_of_counters_is_found() -> None:
+    """Parsers of expositions give it the ending, Prometheus stores it without."""
+    text = '# TYPE bot_turns counter\nbot_turns{speaker="user"} 2\n'
+
+    assert [(line.name, line.labels) for line in judged_lines(text, "text/plain", THEIRS)] == [(TURNS, {"role": "user"})]
+    assert THEIRS.series("bot_turns", {}, 2.0) == (TURNS, {}, 2.0)
+
+
 def test_one_series_of_theirs_may_be_several_of_ours() -> None:
     """Told apart by a label, which is not passed on."""
     assert THEIRS.series("stage_seconds_sum", {"stage": "llm", "pod": "a"}, 2.0) == (
@@ -77,7 +85,7 @@ def test_a_selector_asks_for_their_names_and_matches() -> None:
     selector = THEIRS.selector(("voice_agent_turns_total", "voice_agent_ttfw_seconds_(sum|count)"))
 
     assert selector == (
-        '{__name__=~"voice_agent_turns_total|voice_agent_ttfw_seconds_(sum|count)|my_ttfw_ms_sum|my_ttfw_ms_count|bot_turns"'
+        '{__name__=~"voice_agent_turns_total|voice_agent_ttfw_seconds_(sum|count)|my_ttfw_ms_sum|my_ttfw_ms_count|bot_turns|bot_turns_total"'
         ',cluster="staging"}'
     )
     assert "team:ttfw_ms:p95" in THEIRS.selector(series.RULES)
