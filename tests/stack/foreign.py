@@ -41,6 +41,13 @@ TABLES: dict[str, Any] = {
     "transcripts": {"name": "utterances", "columns": {"call_id": "conversation", "content": "words", "role": "speaker"}},
     "tool_executions": {"name": "actions", "columns": {"call_id": "conversation", "tool_name": "what"}},
 }
+NAMED: dict[str, Any] = {
+    "exclusive": True,
+    "metrics": METRICS,
+    "tables": TABLES,
+    "absent": {"realtime": "it publishes no changes of views"},
+}
+"""The sections of a target file that say all of that."""
 _VIEWS = """
 create view public.call_log with (security_invoker = true) as
   select id, call_id as conversation, duration_seconds * 1000 as length_ms, end_time as ended, start_time, room_name,

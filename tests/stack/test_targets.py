@@ -71,9 +71,7 @@ def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
     tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]
 ) -> None:
     """Metrics in milliseconds, other labels, rules, tables and columns: every claim is decided, and the request says what was asked."""
-    target, environ = foreign.target_file(
-        tmp_path, stack.target, agent={"metrics_url": renamed[0]}, exclusive=True, metrics=foreign.METRICS, tables=foreign.TABLES
-    )
+    target, environ = foreign.target_file(tmp_path, stack.target, agent={"metrics_url": renamed[0]}, **foreign.NAMED)
     run = Run(tmp_path, target, environ)
 
     assert run.code == 0, run.said
@@ -84,9 +82,7 @@ def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
 @pytest.mark.soak
 def test_a_lie_under_another_name_is_red_at_its_hop(tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]) -> None:
     """The team's exporter tells a third too much: its histogram in milliseconds is blamed, what passes it on is not."""
-    target, environ = foreign.target_file(
-        tmp_path, stack.target, agent={"metrics_url": renamed[0]}, exclusive=True, metrics=foreign.METRICS, tables=foreign.TABLES
-    )
+    target, environ = foreign.target_file(tmp_path, stack.target, agent={"metrics_url": renamed[0]}, **foreign.NAMED)
     renamed[1].by = 2.0
     try:
         run = Run(tmp_path, target, environ)
