@@ -133,7 +133,7 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         if claim in limits and limits[claim] is None:
             reasons.append(f"{claim}: the scenario's slo sets no such limit")
         # A pattern asks for what the target can show; a name asks for itself.
-        if claim in scenario.requires:
+        if claim in (scenario.asked or scenario.requires):
             reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
     return tuple(reasons)
 

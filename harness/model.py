@@ -500,6 +500,8 @@ class Scenario:
     requires: tuple[str, ...]
     """Claims that must be decided."""
     slo: Slo
+    asked: tuple[str, ...] = ()
+    """``requires`` as it is written: claims, and patterns of which a target shows what it can. Empty: claims only."""
     answer_timeout_s: float = 10.0
     """Longest wait for the agent to join, and for each reply."""
     impairment: str | None = None

@@ -242,7 +242,10 @@ def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock:
         defect=order.defect.name if order.defect else None,
     )
     run_dir.write_info(info)
-    run_dir.observe(Source.RULES, (definition(str(RECORDING), RECORDING.read_text(), clock.now()),))
+    # A target is held against the rules that it really has.
+    rules = RECORDING.read_text() if stack.target.is_embedded else sources.rules()
+    if rules is not None:
+        run_dir.observe(Source.RULES, (definition(str(RECORDING), rules, clock.now()),))
     return info
 
 
@@ -281,7 +284,7 @@ def _forget_s(info: RunInfo) -> float:
     """
     if info.interrupted or "ttfw/rule" not in info.scenario.requires:
         return 0.0
-    window_s = float(info.settings.get("rules_window_s", WINDOW_S / float(info.settings.get("time_scale", 1))))
+    window_s = _window_s(info)
     return FORGETS_RATIO * window_s if window_s <= _PATIENCE_S else 0.0
 
 

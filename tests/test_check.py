@@ -290,7 +290,8 @@ def test_a_plan_that_cannot_decide_is_told_why(changes: dict[str, Any], reason: 
 
 def test_a_pattern_asks_for_what_the_target_can_show() -> None:
     """Smoke runs on a stack that shows less than ours; a claim by its name asks for itself."""
-    assert undecidable(scenario(requires=("turns/*",)), {"rows": "no key"}) == ()
+    assert undecidable(scenario(requires=("turns/rows",), asked=("turns/*",)), {"rows": "no key"}) == ()
+    assert undecidable(scenario(requires=("turns/rows",), asked=("turns/rows",)), {"rows": "no key"}) != ()
 
 
 def test_a_plan_that_can_decide_is_not_refused() -> None:

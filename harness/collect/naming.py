@@ -9,6 +9,7 @@ from typing import Any
 from harness.collect.series import HISTOGRAM
 from harness.model import Names, Naming, TableNaming
 
+_WORD = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _ENDINGS = ("", *HISTOGRAM)
 
 
@@ -45,6 +46,12 @@ class Translator:
             if naming.where.items() <= labels.items():
                 return ours, _labels(labels, naming, ours), number if ours.endswith(("_bucket", "_count")) else number * naming.scale
         return None
+
+    def expression(self, theirs: str) -> str:
+        """A PromQL expression of theirs with our names of series and labels; it says the same where all its series have one unit."""
+        words = {name: found[0][0] for name, found in self._ours.items() if len(found) == 1}
+        words |= {label: ours for naming in self._names.metrics.values() for ours, label in naming.labels.items()}
+        return _WORD.sub(lambda found: words.get(found[0], found[0]), theirs)
 
     def table(self, ours: str) -> str:
         """What they call a table of ours."""

@@ -47,20 +47,23 @@ class Prometheus:
             "prometheus_version": str(build.get("version", "unknown")),
             "prometheus_flavour": "prometheus" if "goVersion" in build else "unknown",
             **(intervals(config) if config else {}),
-            **self._rules_window(),
+            **_longest_window(self.rules()),
         }
 
-    def _rules_window(self) -> dict[str, float]:
-        """``rules_window_s``: the window of the rules that we judge, if they have one."""
+    def rules(self) -> str | None:
+        """The text of a rule file with those of its recording rules that we judge, in our words. None: it has none, or does not show them."""
         groups = (self._get("/api/v1/rules", {"type": "record"}) or {}).get("groups") or ()
-        queries = [
-            rule["query"]
+        told = [
+            {"record": record, "expr": self._names.expression(rule["query"])}
             for group in groups
             for rule in group.get("rules") or ()
-            if rule.get("type") == "recording" and _is_latency(self._names, rule["name"])
+            if rule.get("type") == "recording" and (record := self._record(rule["name"])) is not None
         ]
-        windows = {seconds(window) for query in queries for window in _WINDOW.findall(query)}
-        return {"rules_window_s": windows.pop()} if len(windows) == 1 else {}
+        return yaml.safe_dump({"groups": [{"name": "theirs", "rules": told}]}, sort_keys=False) if told else None
+
+    def _record(self, theirs: str) -> str | None:
+        told = self._names.series(theirs, {}, 0.0)
+        return told[0] if told is not None and series.is_recorded(told[0]) else None
 
     def has_tried_all(self, since: UnixNs) -> bool:
         """Every target has been scraped, or tried in vain, after ``since``. True if the server does not say."""
@@ -97,9 +100,10 @@ class Prometheus:
         return data if isinstance(data, dict) else None
 
 
-def _is_latency(names: Translator, theirs: str) -> bool:
-    told = names.series(theirs, {}, 0.0)
-    return told is not None and told[0].startswith("voice_agent:")
+def _longest_window(rules: str | None) -> dict[str, float]:
+    """``rules_window_s``, if there is a rule with a window."""
+    windows = [seconds(window) for window in _WINDOW.findall(rules or "")]
+    return {"rules_window_s": max(windows)} if windows else {}
 
 
 def matrix(answer: Mapping[str, Any], *, source: Source, request: str, names: Translator = OURS) -> Iterator[Sample]:

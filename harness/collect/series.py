@@ -46,7 +46,12 @@ def metrics() -> tuple[str, ...]:
 
 def is_metric(name: str) -> bool:
     """A target may call it otherwise: one of ``metrics()``, or what a rule of ours writes."""
-    return name in metrics() or re.fullmatch("|".join(RULES), name) is not None
+    return name in metrics() or is_recorded(name)
+
+
+def is_recorded(name: str) -> bool:
+    """A recording rule that we judge writes it."""
+    return re.fullmatch("|".join(RULES), name) is not None
 
 
 def base(name: str) -> str:

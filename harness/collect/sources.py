@@ -112,6 +112,10 @@ class Sources:
             **({"exclusive": True} if self._target.is_exclusive else {}),
         }
 
+    def rules(self) -> str | None:
+        """The target's own recording rules, in our words. None: it shows none."""
+        return self._prometheus.rules() if self._prometheus and Source.RULES not in self._target.blind else None
+
     def cost(self) -> tuple[Cost, ...]:
         """What our requests have put on each source so far."""
         return tuple(dataclasses.replace(meter.cost, items=self._items[source]) for source, meter in self._meters.items())

@@ -92,6 +92,13 @@ def test_a_selector_asks_for_their_names_and_matches() -> None:
     assert "bot_turns" not in THEIRS.selector(series.RULES)
 
 
+def test_a_rule_of_theirs_is_told_in_our_names() -> None:
+    """What is recorded is what it says of our series."""
+    theirs = "histogram_quantile(0.95, sum by (le, speaker) (rate(my_ttfw_ms_bucket[5m])))"
+
+    assert THEIRS.expression(theirs) == "histogram_quantile(0.95, sum by (le, role) (rate(voice_agent_ttfw_seconds_bucket[5m])))"
+
+
 def test_a_row_has_our_columns_in_our_units() -> None:
     """Columns that we do not know stay; one of ours that is called otherwise is not the one of our name."""
     theirs = {"id": 7, "conversation": "vp-1", "call_id": "internal", "length_ms": 12500, "state": "done", "note": "x"}
