@@ -161,6 +161,7 @@ def test_a_metric_that_the_target_has_not_is_blind() -> None:
     assert {verdict.claim: verdict.blind for verdict in findings.verdicts if verdict.blind and verdict.claim.startswith("turns")} == {
         "turns/exporter": "absent: no counter",
         "turns/samples": "absent: no counter",
+        "turns/rule": "absent: no counter",
     }
     assert findings.status is Status.PASS
 
