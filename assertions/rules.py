@@ -230,8 +230,9 @@ class _Hop:
     def _scrapes(self, reader: Reader) -> Sequence[UnixNs]:
         """Instants at which the series that the rules read were scraped."""
         names = {name for rule in self._rules for name in self._engine.asked(rule.expression).names}
-        first = (timeline for name in sorted(names) for timeline in reader.series(Source.PROMETHEUS, name)[:1])
-        return sorted({at for timeline in first for at, _ in timeline.samples if at > self._facts.since})
+        # Of an instance that is gone the samples end; one that is still scraped tells the instants.
+        last = (max(found, key=_ended_at) for name in sorted(names) if (found := reader.series(Source.PROMETHEUS, name)))
+        return sorted({at for timeline in last for at, _ in timeline.samples if at > self._facts.since})
 
     def defects(self) -> Mapping[str, Defect]:
         found: dict[str, Callable[[str], str]] = {"in another unit": lambda text: f"1000 * ({text})"}
@@ -303,6 +304,10 @@ def _values(rule: Rule, stored: Stored, instants: tuple[UnixNs, ...]) -> tuple[M
             if any(labels not in view for view in views):
                 may_lack.add(key)
     return parts, frozenset(may_lack)
+
+
+def _ended_at(timeline: Timeline) -> int:
+    return timeline.samples[-1][0] if timeline.samples else 0
 
 
 def digits(number: float) -> str:

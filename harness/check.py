@@ -93,13 +93,15 @@ def _shared(tree: Tree, facts: Facts) -> Tree:
     if facts.others is None:
         return tree
     steps = tuple(
-        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_counted(step) else step for step in tree.steps
+        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_of_series(step) else step
+        for step in tree.steps
     )
     return dataclasses.replace(tree, steps=steps)
 
 
-def _is_counted(step: Step) -> bool:
-    return Source.AGENT_EXPORTER in CLAIMS.get(step.claim, ())
+def _is_of_series(step: Step) -> bool:
+    """It is judged on the agent's series, which do not say whose calls they count."""
+    return bool({Source.AGENT_EXPORTER, Source.PROMETHEUS} & set(CLAIMS.get(step.claim, ())))
 
 
 def _at_least(step: Step) -> Callable[[Reading, Reader], Reading]:
@@ -175,9 +177,10 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
     if judgement.difference is not None:
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
         return Status.FAIL, step.explain(judgement.difference) + span
+    # Theirs may stand in for one of ours that was lost.
+    if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS:
+        return Status.INCONCLUSIVE, facts.others
     if judgement.admitted_defects and not judgement.is_faithful:
-        if facts.others is not None and _is_counted(step):
-            return Status.INCONCLUSIVE, facts.others
         return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
     if facts.evidence.info.interrupted is not None:
         return Status.INCONCLUSIVE, f"nothing is wrong as far as the run went; it ended early: {facts.evidence.info.interrupted}"

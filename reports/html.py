@@ -21,6 +21,7 @@ from harness.model import (
     WireStats,
 )
 from reports import ledger, network
+from reports.cost import costs
 from reports.distribution import distribution
 from reports.headline import agent_shown, duration, monitoring_shown, size, slo_words
 from reports.timeline import drawing
@@ -86,6 +87,7 @@ def page(
         calls=_calls(evidence, calls, (*wrong, *unsure), audio or {}),
         calls_left_out=_left_out(evidence, calls),
         settings=_settings(info.settings),
+        costs=costs(evidence),
         losses=ledger.losses(evidence),
         blind=ledger.blind(findings),
     )

@@ -55,7 +55,7 @@ class Run:
         scenario.write_text(SCENARIO)
         command = (sys.executable, "-m", "harness.cli", "run", str(scenario), "--target", str(target), "--calibration", str(REFERENCE))
         done = subprocess.run(
-            (*command, *arguments), cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120, check=False
+            (*command, *arguments), cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False
         )
         self.code, self.said = done.returncode, done.stdout + done.stderr
         assert self.code in (0, 1, 3), self.said
