@@ -10,7 +10,7 @@ import promql_parser as pp
 
 from harness.errors import UsageError
 from harness.model import value
-from harness.rules.evaluate import LOOKBACK_S, Database, Labels, vector
+from harness.rules.evaluate import LOOKBACK_S, Database, Evaluator, Labels
 from harness.rules.rulefile import Entry, entries
 from harness.rules.scale import to_ms
 
@@ -84,9 +84,9 @@ def phases(rule: AlertRule, database: Database, start_s: float, end_s: float) ->
 
 def replayed(rule: AlertRule, database: Database, evaluations_s: Iterable[float], *, lookback_s: float = LOOKBACK_S) -> Iterator[Phase]:
     """The rule's state at each of ``evaluations_s``, ascending, over raw samples as they were stored."""
-    tree = pp.parse(rule.expression)
+    evaluator = Evaluator(database, lookback_s=lookback_s)
     # A sum of milliseconds in floating point is not the nearest number to its decimals, as the stored instants are; windows are left-open.
-    asked = ((at_s, vector(tree, database, round(at_s - rule.query_offset_s, 3), lookback_s=lookback_s)) for at_s in evaluations_s)
+    asked = ((at_s, evaluator.vector(rule.expression, round(at_s - rule.query_offset_s, 3))) for at_s in evaluations_s)
     return machine(rule, asked)
 
 

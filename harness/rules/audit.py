@@ -122,8 +122,42 @@ def _by_text(rule: AlertRule, tree: pp.Expr, server: Server) -> Iterator[str]:
     for name, template in rule.labels.items():
         if rule.for_s and re.search(r"\$value|\.Value\b", template):
             yield f"label {name} changes with the value: each evaluation is a new alert, and `for` begins again"
+    excluded = {selector_text(_vector(node)): why for node, _ in selectors(tree) if (why := _excludes_all(_vector(node))) is not None}
+    if excluded and _is_empty(tree, frozenset(excluded)):
+        yield from excluded.values()
     for found in impossible(tree, lambda call: _last_bound(call, server)):
         yield f"{found.text}: {found.why}"
+
+
+def _excludes_all(selector: pp.VectorSelector) -> str | None:
+    """Matchers that no label passes. None: some do."""
+    wanted: dict[str, set[str]] = {}
+    for matcher in selector.matchers.matchers:
+        if str(matcher.op) in ("MatchOp.NotRe", "!~") and matcher.value in (".*", "(.*)", "^.*$", ".*|"):
+            return f"{_matcher(matcher)} excludes every series"
+        if str(matcher.op) in ("MatchOp.Equal", "="):
+            wanted.setdefault(matcher.name, set()).add(matcher.value)
+    for name, texts in wanted.items():
+        if len(texts) > 1:
+            return f"{name} cannot be {' and '.join(sorted(texts))} at once"
+        for matcher in selector.matchers.matchers:
+            if matcher.name == name and not _lets(matcher, next(iter(texts))):
+                return f'{name}="{next(iter(texts))}" is excluded by {_matcher(matcher)}'
+    return None
+
+
+def _lets(matcher: pp.Matcher, text: str) -> bool:
+    try:
+        match str(matcher.op):
+            case "MatchOp.NotEqual":
+                return text != matcher.value
+            case "MatchOp.Re":
+                return re.fullmatch(matcher.value, text) is not None
+            case "MatchOp.NotRe":
+                return re.fullmatch(matcher.value, text) is None
+    except re.error:
+        return True
+    return True
 
 
 def _last_bound(call: pp.Call, server: Server) -> float | None:

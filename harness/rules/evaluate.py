@@ -7,6 +7,7 @@ nothing is judged by a guess. An expression is compiled once; an `Evaluator` rem
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import datetime as dt
 import functools
 import itertools
@@ -21,6 +22,8 @@ import promql_parser as pp
 from harness.measure import counters, histogram
 from harness.measure.flavour import PROMETHEUS_3, Flavour
 from harness.model import value
+from harness.rules import functions
+from harness.rules.tree import bare
 
 _REMEMBERED = 20_000
 LOOKBACK_S = 300.0
@@ -76,19 +79,16 @@ class Evaluator:
     def __init__(self, database: Database, *, lookback_s: float = LOOKBACK_S, flavour: Flavour = PROMETHEUS_3) -> None:
         self.database, self.lookback_s, self.flavour = database, lookback_s, flavour
         self.remembered: dict[tuple[Any, ...], Vector] = {}
-        self._compiled: dict[str, Callable[[_Moment], Result]] = {}
         self._indexed: dict[str, tuple[_Index, ...]] = {}
 
-    def evaluate(self, expression: str | pp.Expr, at_s: float, *, hidden: Hidden | None = None) -> Result:
+    def evaluate(self, expression: Expression, at_s: float, *, hidden: Hidden | None = None) -> Result:
         """As `evaluate`. hidden: samples that were not stored yet when the question was asked."""
         moment = _Moment(self, round(at_s * 1000), hidden or {})
-        if not isinstance(expression, str):
-            return compiled(expression)(moment)
-        if expression not in self._compiled:
-            self._compiled[expression] = compiled(pp.parse(expression))
-        return self._compiled[expression](moment)
+        if isinstance(expression, str):
+            return _compiled_text(expression)(moment)
+        return (expression if callable(expression) else compiled(expression))(moment)
 
-    def vector(self, expression: str | pp.Expr, at_s: float, *, hidden: Hidden | None = None) -> Vector:
+    def vector(self, expression: Expression, at_s: float, *, hidden: Hidden | None = None) -> Vector:
         """As `vector`."""
         return _vector(self.evaluate(expression, at_s, hidden=hidden))
 
@@ -155,7 +155,7 @@ _ARITHMETIC: Mapping[str, Callable[[float, float], float]] = {
     "*": operator.mul,
     "/": lambda a, b: _divide(a, b),
     "%": lambda a, b: math.fmod(a, b) if b else math.nan,
-    "^": operator.pow,
+    "^": functions.power,
 }
 _COMPARISON: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -173,6 +173,8 @@ _OVER_TIME: Mapping[str, Callable[[Sequence[float]], float]] = {
     "count_over_time": lambda found: float(len(found)),
     "last_over_time": lambda found: found[-1],
     "present_over_time": lambda found: 1.0,
+    "stddev_over_time": lambda found: math.sqrt(functions.variance(found)),
+    "stdvar_over_time": functions.variance,
     "changes": lambda found: float(sum(a != b for a, b in itertools.pairwise(found))),
     "resets": lambda found: float(sum(b < a for a, b in itertools.pairwise(found))),
 }
@@ -183,6 +185,8 @@ _AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
     "max": max,
     "count": lambda found: float(len(found)),
     "group": lambda found: 1.0,
+    "stddev": lambda found: math.sqrt(functions.variance(found)),
+    "stdvar": functions.variance,
 }
 _ELEMENTWISE: Mapping[str, Callable[[float], float]] = {
     "abs": abs,
@@ -190,12 +194,26 @@ _ELEMENTWISE: Mapping[str, Callable[[float], float]] = {
     "floor": math.floor,
     "exp": math.exp,
     "sqrt": lambda number: math.sqrt(number) if number >= 0 else math.nan,
+    "ln": functions.logarithm,
+    "log2": lambda number: functions.logarithm(number, 2),
+    "log10": lambda number: functions.logarithm(number, 10),
+    "round": functions.rounded,
+    "sgn": lambda number: math.copysign(1.0, number) if number else number,
+    "sort": lambda number: number,
+    "sort_desc": lambda number: number,
 }
 
 _Compiled = Callable[[_Moment], Result]
+Expression = str | pp.Expr | _Compiled
+"""As text, as a tree, or compiled already."""
 _Selector = Callable[[_Moment], Sequence[_Index]]
 _Window = tuple[_Index, int, int, int, int]
 """A series; first and behind the last index inside; start and end in milliseconds."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled_text(expression: str) -> _Compiled:
+    return compiled(pp.parse(expression))
 
 
 def compiled(node: pp.Expr) -> _Compiled:
@@ -286,6 +304,9 @@ def _newest(found: _Index, moment: _Moment, offset_ms: int) -> int | None:
 
 
 def _windows(node: pp.Expr) -> Callable[[_Moment], list[_Window]]:
+    node = bare(node)
+    if isinstance(node, pp.SubqueryExpr):
+        return _subquery(node)
     if not isinstance(node, pp.MatrixSelector):
         msg = f"{type(node).__name__} as a range"
         raise NotAnalysed(msg)
@@ -305,8 +326,36 @@ def _windows(node: pp.Expr) -> Callable[[_Moment], list[_Window]]:
     return calculate
 
 
+def _subquery(node: pp.SubqueryExpr) -> Callable[[_Moment], list[_Window]]:
+    if node.step is None:
+        msg = "a subquery without a step of its own"
+        raise NotAnalysed(msg)
+    if node.at is not None:
+        msg = "the @ modifier"
+        raise NotAnalysed(msg)
+    inner, offset_ms, range_ms, step_ms = compiled(node.expr), _ms(node.offset), _ms(node.range), _ms(node.step)
+
+    def calculate(moment: _Moment) -> list[_Window]:
+        end_ms = moment.at_ms - offset_ms
+        start_ms = end_ms - range_ms
+        samples: dict[Labels, list[tuple[float, float | None]]] = {}
+        # Steps are multiples of the step, not counted from the window; the window is left-open.
+        for at_ms in range((start_ms // step_ms + 1) * step_ms, end_ms + 1, step_ms):
+            for labels, number in _vector(inner(_Moment(moment.evaluator, at_ms, moment.hidden))).items():
+                samples.setdefault(labels, []).append((at_ms / 1000, number))
+        found = [
+            _Index(Series(labels=labels, at_s=[at for at, _ in points], values=[number for _, number in points]))
+            for labels, points in samples.items()
+        ]
+        return [(each, 0, len(each.at_ms), start_ms, end_ms) for each in found]
+
+    return calculate
+
+
 def _aggregate(node: pp.AggregateExpr) -> _Compiled:
     operation, modifier = str(node.op), "" if node.modifier is None else str(node.modifier)
+    if operation in ("topk", "bottomk", "quantile", "count_values"):
+        return _with_parameter(operation, node, modifier)
     if operation not in _AGGREGATE:
         msg = f"the aggregation {operation}"
         raise NotAnalysed(msg)
@@ -321,6 +370,32 @@ def _aggregate(node: pp.AggregateExpr) -> _Compiled:
         for labels, number in found.items():
             groups.setdefault(_grouped(labels, modifier), []).append(number)
         return {labels: reduce(numbers) for labels, numbers in groups.items()}
+
+    return calculate
+
+
+def _with_parameter(operation: str, node: pp.AggregateExpr, modifier: str) -> _Compiled:
+    """topk, bottomk, quantile and count_values."""
+    assert node.param is not None
+    inner, given = compiled(node.expr), compiled(node.param)
+
+    def calculate(moment: _Moment) -> Result:
+        parameter = given(moment)
+        groups: dict[Labels, list[tuple[Labels, float]]] = {}
+        for labels, number in _vector(inner(moment)).items():
+            groups.setdefault(_grouped(labels, modifier), []).append((labels, number))
+        out: Vector = {}
+        for group, entries in groups.items():
+            if operation == "quantile":
+                out[group] = functions.quantile(_number(parameter), [number for _, number in entries])
+            elif operation == "count_values":
+                for _, number in entries:
+                    labels = tuple(sorted({**dict(group), str(parameter): f"{number:g}"}.items()))
+                    out[labels] = out.get(labels, 0.0) + 1
+            else:
+                ordered = sorted(entries, key=lambda entry: entry[1], reverse=operation == "topk")
+                out |= dict(ordered[: max(0, int(_number(parameter)))])
+        return out
 
     return calculate
 
@@ -341,6 +416,16 @@ def _call(node: pp.Call) -> _Compiled:
         return _grown(name, arguments[0])
     if name in _OVER_TIME:
         return _over_time(name, arguments[0])
+    if name in ("delta", "idelta", "irate", "deriv", "predict_linear", "quantile_over_time"):
+        return _of_samples(name, arguments)
+    if name in ("label_replace", "label_join"):
+        return _relabelled(name, arguments)
+    if name == "clamp":
+        value_of, low, high = (compiled(argument) for argument in arguments)
+        return lambda moment: _clamped(_clamped(value_of(moment), max, _number(low(moment))), min, _number(high(moment)))
+    if name == "round" and len(arguments) == 2:
+        number_of, to = compiled(arguments[0]), compiled(arguments[1])
+        return lambda moment: _map(number_of(moment), lambda number: functions.rounded(number, _number(to(moment))))
     if name == "histogram_quantile":
         return _quantile(arguments)
     if name == "timestamp" and isinstance(arguments[0], pp.VectorSelector):
@@ -372,6 +457,53 @@ def _over_time(name: str, node: pp.Expr) -> _Compiled:
         return out
 
     return calculate
+
+
+def _of_samples(name: str, arguments: Sequence[pp.Expr]) -> _Compiled:
+    """Functions of the single samples of a window."""
+    windows = _windows(arguments[1] if name == "quantile_over_time" else arguments[0])
+    others = [argument for argument in arguments if not isinstance(bare(argument), pp.MatrixSelector | pp.SubqueryExpr)]
+    given = compiled(others[0]) if others else None
+
+    def calculate(moment: _Moment) -> Result:
+        parameter = _number(given(moment)) if given is not None else 0.0
+        out: Vector = {}
+        for found, first, last, start_ms, end_ms in windows(moment):
+            samples = found.window(first, last)
+            if name == "quantile_over_time" and samples:
+                out[found.nameless] = functions.quantile(parameter, [number for _, number in samples])
+            elif len(samples) > 1:
+                out[found.nameless] = _of_two_or_more(name, samples, start_ms, end_ms, moment.at_ms, parameter)
+        return out
+
+    return calculate
+
+
+def _of_two_or_more(name: str, samples: functions.Samples, start_ms: int, end_ms: int, at_ms: int, parameter: float) -> float:
+    (before_ms, before), (last_ms, last) = samples[-2:]
+    if name == "idelta":
+        return last - before
+    if name == "irate":
+        return (last if last < before else last - before) / ((last_ms - before_ms) / 1000)
+    if name == "deriv":
+        return functions.regression(samples, samples[0][0])[0]
+    if name == "predict_linear":
+        slope, level = functions.regression(samples, at_ms)
+        return slope * parameter + level
+    # A gauge, unlike a counter, may be extrapolated below 0.
+    window = dataclasses.replace(counters.Window.of(samples, start_ms, end_ms), first=-1.0)
+    return counters.extrapolated(last - samples[0][1], window)
+
+
+def _relabelled(name: str, arguments: Sequence[pp.Expr]) -> _Compiled:
+    inner, texts = compiled(arguments[0]), [str(argument.val) for argument in arguments[1:] if isinstance(argument, pp.StringLiteral)]
+
+    def changed(labels: Labels) -> Labels:
+        if name == "label_join":
+            return functions.label_joined(labels, texts[0], texts[1], texts[2:])
+        return functions.label_replaced(labels, *texts)
+
+    return lambda moment: {changed(labels): number for labels, number in _vector(inner(moment)).items()}
 
 
 def _grown(name: str, node: pp.Expr) -> _Compiled:
