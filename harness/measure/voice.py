@@ -85,9 +85,10 @@ class Voice:
 
     def loud_block(self, pcm: NDArray[np.int16]) -> int | None:
         """Number of the last quarter of an ordinary frame that may be speech. None: it is quiet."""
-        if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
+        blocks = pcm.astype(np.float32).reshape(-1, self._block)
+        if float(np.vdot(blocks, blocks)) <= self._loud * self._block:  # all of it would not make one block loud
             return None
-        loud = np.flatnonzero(np.square(pcm.astype(np.float32)).reshape(-1, self._block).mean(axis=1) > self._loud)
+        loud = np.flatnonzero(np.einsum("ij,ij->i", blocks, blocks) > self._loud * self._block)
         return int(loud[-1]) if len(loud) else None
 
     @property
