@@ -13,9 +13,12 @@ LOUD_DBFS = -45.0
 """Level of a 5 ms window that may be speech: quiet speech is -35, a quiet room below -60."""
 AUDIBLE_DBFS = -50.0
 """Level to which an onset is followed back when there is no noise."""
-PRE_ECHO_DB = 30.0
+PRE_ECHO_DB = 20.0
 """How far below the loudest of the first 30 ms an onset is followed back: further down, Opus' own pre-echo begins up to 10 ms early.
-Coded less plain onset: words -0.4 +-0.6 ms, words cut hard -1.7 +-1.9, pure tones (the worst there is) -3.8 +-2.0."""
+Onset of the coded sound less first sample, `benchmarks/replies.py`: words -0.6 +-1.2 ms, words cut hard -1.5 +-2.0, faded in over 20 to 80 ms
++2.8 +-1.7, words behind noise of -60 to -50 dBFS -0.6 +-1.7. At 30 dB: -0.8 +-1.4, -3.1 +-2.0, +2.4 +-1.6, -0.6 +-1.7."""
+FADE_DB = 30.0
+"""The same for the last sample: no codec echoes after a sound, and words fade."""
 SPEECH_OVER_NOISE_DB = 10.0
 RISE_OVER_NOISE_DB = 6.0
 """A 5 ms window of noise alone strays by less than 1 dB from the mean of 20 ms."""
@@ -33,17 +36,21 @@ Power = NDArray[np.float64]
 
 def speech_span(pcm: NDArray[np.int16], rate_hz: int) -> tuple[int, int] | None:
     """First and last speech sample, both inclusive. None if nothing is loud enough."""
-    first = onset(pcm, rate_hz)
-    if first is None:
-        return None
-    last = onset(pcm[::-1], rate_hz)
-    return None if last is None else (first, len(pcm) - 1 - last)
+    first, last = onset(pcm, rate_hz), ending(pcm, rate_hz)
+    return None if first is None or last is None else (first, last)
 
 
-def onset(pcm: NDArray[np.int16], rate_hz: int) -> int | None:
+def ending(pcm: NDArray[np.int16], rate_hz: int) -> int | None:
+    """Last speech sample in ``pcm``: the onset of the sound played backwards. None if nothing is loud for long enough."""
+    found = onset(pcm[::-1], rate_hz, FADE_DB)
+    return None if found is None else len(pcm) - 1 - found
+
+
+def onset(pcm: NDArray[np.int16], rate_hz: int, depth_db: float = PRE_ECHO_DB) -> int | None:
     """First speech sample in ``pcm``. None if it never is loud for long enough.
 
     pcm: mono, shape (n,). Silence put before it moves the result by its length, if ``pcm`` itself begins with 0.3 s of silence.
+    depth_db: how far below the loudest of its beginning speech begins.
     """
     window, floor_window = round(WINDOW_S * rate_hz), round(FLOOR_WINDOW_S * rate_hz)
     if len(pcm) < floor_window:
@@ -56,7 +63,7 @@ def onset(pcm: NDArray[np.int16], rate_hz: int) -> int | None:
     if start is None:
         return None
     loudest = float(level[start : start + round(ATTACK_S * rate_hz)].max())
-    audible = max(power(AUDIBLE_DBFS), loudest * _ratio(-PRE_ECHO_DB))
+    audible = max(power(AUDIBLE_DBFS), loudest * _ratio(-depth_db))
     return _rise(pcm, total, start, window, round(RISE_WINDOW_S * rate_hz), audible, float(noise[start]))
 
 

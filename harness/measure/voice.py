@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.measure.onset import LOUD_DBFS, onset, power
+from harness.measure.onset import LOUD_DBFS, ending, onset, power
 from harness.model import UnixNs, value
 
 PAUSE_S = 0.4
@@ -122,14 +122,14 @@ class Voice:
         return Utterance(started_at=self._started_at, ended_at=None)
 
     def _end(self) -> UnixNs:
-        """The last voiced sample: the onset of the sound played backwards."""
+        """The last voiced sample."""
         frames = [frame for frame in self._frames if frame[0] < self._loud_until_ns + _TAIL_NS]
         # Whoever listens late may have given in only frames of long after.
         pcm = np.concatenate([pcm for _, pcm in frames]) if frames else self._silence[:0]
-        sample = onset(pcm[::-1], self._rate_hz)
+        sample = ending(pcm, self._rate_hz)
         if sample is None:
             return UnixNs(self._loud_until_ns - self._look_ahead_ns)
-        return self._instant(frames, len(pcm) - 1 - sample)
+        return self._instant(frames, sample)
 
     def _instant(self, frames: Iterable[tuple[int, NDArray[np.int16]]], sample: int) -> UnixNs:
         """When sample number ``sample`` of these frames was heard."""
