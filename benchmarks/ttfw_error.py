@@ -46,6 +46,7 @@ TARGETS_MS = {"words": (1.0, 5.0), "cut, soft, noisy": (None, 10.0)}
 """Largest bias and 99th percentile."""
 _SETTLE_S, _ANSWER_S = 2.0, 4.0
 _AT_ONCE = 4
+_AROUND_NS, _UNEVEN_NS = 100_000_000, 10_000_000
 
 
 @value
@@ -89,6 +90,7 @@ def _line(row: Mapping[str, Any]) -> str:
     return (
         f"N {row['callers']:3}  {row['beginnings']:18} turns {row['turns']:4} void {row['void']:3} unmatched {row['unmatched']:2}"
         f"  bias {row['bias_ms']} ms  sd {row['sd_ms']}  p99 {row['p99_ms']}  max {row['max_ms']}"
+        f"  kept time: {row['where_the_server_kept_time']}"
     )
 
 
@@ -243,6 +245,7 @@ def _rows(turns: Iterable[Turn], answers: Sequence[Reply], packets: Sequence[Pac
         up[packet.source].append(packet)
         down[packet.target].append(packet)
     errors: dict[str, list[float]] = defaultdict(list)
+    steady: dict[str, list[float]] = defaultdict(list)
     void: dict[str, int] = defaultdict(int)
     unmatched: dict[str, int] = defaultdict(int)
     for turn in turns:
@@ -253,13 +256,16 @@ def _rows(turns: Iterable[Turn], answers: Sequence[Reply], packets: Sequence[Pac
             unmatched["-"] += 1
             continue
         kind = answer.clip.partition(".")[0]
-        true_ns = _latency_ns(turn, clips[answer.clip], prompt, up[turn.port], down[turn.port])
+        truth = _truth(turn, clips[answer.clip], prompt, up[turn.port], down[turn.port])
         if turn.doubt is not None:
             void[kind] += 1
-        elif true_ns is None or turn.first_word_at is None:
+        elif truth is None or turn.first_word_at is None:
             unmatched[kind] += 1
         else:
+            true_ns, is_steady = truth
             errors[kind].append((turn.first_word_at - turn.speech_ended_at - true_ns) / 1e6)
+            if is_steady:
+                steady[kind].append(errors[kind][-1])
     groups = {
         "words": (Beginning.WORDS,),
         "cut, soft, noisy": tuple(kind for kind in Beginning if kind is not Beginning.WORDS),
@@ -272,23 +278,35 @@ def _rows(turns: Iterable[Turn], answers: Sequence[Reply], packets: Sequence[Pac
             "void": sum(void[kind] for kind in kinds),
             "unmatched": sum(unmatched[kind] for kind in kinds),
             **_figures([error for kind in kinds for error in errors[kind]], TARGETS_MS.get(name)),
+            "where_the_server_kept_time": _figures([error for kind in kinds for error in steady[kind]], None),
         }
         for name, kinds in groups.items()
     ]
 
 
-def _latency_ns(turn: Turn, reply: Clip, prompt: Clip, up: Sequence[Packet], down: Sequence[Packet]) -> int | None:
-    """From the prompt's last voiced sample at the caller's socket to the reply's first one. None: the capture lacks one of them."""
+def _truth(turn: Turn, reply: Clip, prompt: Clip, up: Sequence[Packet], down: Sequence[Packet]) -> tuple[int, bool] | None:
+    """From the prompt's last voiced sample at the caller's socket to the reply's first one, and whether packets came evenly around that.
+
+    None: the capture lacks one of them.
+    """
     lead_ns = prompt.first_voiced_sample * 1_000_000_000 // 48_000
     spoke = min((burst[0] for burst in bursts(up)), key=lambda packet: abs(packet.at_ns + lead_ns - turn.speech_started_at), default=None)
     if spoke is None:
         return None
     ended_ns = sample_ns(up, spoke, prompt.last_voiced_sample)
-    heard = next((burst[0] for burst in bursts(down) if ended_ns is not None and burst[0].at_ns > ended_ns), None)
+    heard = next((burst for burst in bursts(down) if ended_ns is not None and burst[0].at_ns > ended_ns), None)
     if ended_ns is None or heard is None:
         return None
-    began_ns = sample_ns(down, heard, reply.first_voiced_sample)
-    return None if began_ns is None else began_ns - ended_ns
+    began_ns = sample_ns(down, heard[0], reply.first_voiced_sample)
+    if began_ns is None:
+        return None
+    return began_ns - ended_ns, _is_even([packet for packet in heard if abs(packet.at_ns - began_ns) < _AROUND_NS])
+
+
+def _is_even(packets: Sequence[Packet]) -> bool:
+    """No packet came later than half a frame after its time. A server that stalls gives many at once, and an instant between two is lost."""
+    ways = [packet.at_ns - (packet.timestamp - packets[0].timestamp) % (1 << 32) * 1_000_000_000 // 48_000 for packet in packets]
+    return bool(ways) and max(ways) - min(ways) < _UNEVEN_NS
 
 
 def _figures(errors_ms: Sequence[float], target_ms: tuple[float | None, float] | None) -> dict[str, Any]:
