@@ -39,7 +39,7 @@ from harness.model import Grade, UnixNs, value
 from harness.stack.home import home_dir
 
 PROMPT = "goodbye"
-KINDS_EACH = 8
+KINDS_EACH = 24
 LEAST_BYTES = 32
 """Of payload and tag: ordinary silence is not captured."""
 TARGETS_MS = {"words": (1.0, 5.0), "cut, soft, noisy": (None, 10.0)}
