@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ class Routing:
     changes: tuple[Change, ...]
 
 
-def routing(path: Path, factor: float) -> Routing:
-    """The configuration in ``path`` (``alertmanager.yml``) with production time divided by ``factor``."""
-    document = copy.deepcopy(yaml.safe_load(path.read_text()))
+def routing(path: Path, factor: float, *, seed: Callable[[Mapping[str, Any]], dict[str, Any]] = dict) -> Routing:
+    """The configuration in ``path`` (``alertmanager.yml``) with production time divided by ``factor``. seed: changes it before."""
+    document = copy.deepcopy(seed(yaml.safe_load(path.read_text())))
     changes = []
     for name, route in _routes("route", document["route"]):
         for key in _INTERVALS:

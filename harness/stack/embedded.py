@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,9 +12,10 @@ from typing import Any
 from harness.clock import Clock
 from harness.errors import StackError
 from harness.model import Part, Target
-from harness.stack import agent, ports, processes, responder
+from harness.stack import agent, alerting, ports, processes, prometheus, responder
 from harness.stack.breakage import Defect
 from harness.stack.provision import obtain
+from harness.stack.sabotage import Sabotage
 from harness.stack.supervise import Death, Supervisor
 from harness.stack.wiring import BINARIES, PORTS, Wiring
 
@@ -28,6 +29,8 @@ class RunningStack:
         self.settings: Mapping[str, Any] = wiring.settings()
         """What is set here otherwise than in production, and the intervals that the judgement needs."""
         self.digests: Mapping[str, str] = wiring.digests()
+        self.alerting: Mapping[str, Any] = wiring.alerting()
+        """What the judgement of alerts needs."""
         self.keys = wiring.keys
         """Of the Supabase that it stands for: the page needs the anonymous one."""
         self.database = wiring.database
@@ -58,6 +61,25 @@ class RunningStack:
         """Starts a part that was ended on purpose again, on its own port; what it had on disk it still has."""
         self._wiring.starts[name]()
 
+    def port(self, name: str) -> int:
+        """Of a part, as ``harness.stack.wiring.PORTS`` names it."""
+        return self._wiring.port[name]
+
+    @property
+    def scratch(self) -> Path:
+        """Gone with the stack."""
+        return self._supervisor.scratch
+
+    def retarget(self, job: str, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces the targets of a job; Prometheus notices within a fraction of a second."""
+        prometheus.write_targets(self._wiring.monitoring, job, groups)
+
+    def start_node(self, name: str, *, port: int | None = None) -> int:
+        """One more node_exporter; its port."""
+        chosen = port or ports.free((name,))[name]
+        alerting.start_node_exporter(self._supervisor, self._wiring.obtained["node_exporter"].path, port=chosen, name=name)
+        return chosen
+
 
 @contextmanager
 def up(
@@ -70,10 +92,11 @@ def up(
     with_agent: bool = True,
     agent_name: str = agent.NAME,
     fixed_ports: Mapping[str, int] | None = None,
+    sabotage: tuple[Sabotage, ...] = (),
 ) -> Iterator[RunningStack]:
     """Obtains the binaries, starts every part, and yields when our own children answer and Prometheus scrapes them all.
 
-    time_scale: production seconds in one second here. defect: seeded from outside. agent_name: ``responder`` is answered by the calibrated
+    time_scale: production seconds in one second here. defect, sabotage: seeded from outside. agent_name: ``responder`` is answered by the calibrated
     responder, every other name by the reference agent under that name.
     Raises StackError with a part's last log lines, or EnvironmentFault with the holder of a taken port; nothing is left behind then either.
     """
@@ -84,7 +107,9 @@ def up(
         port = ports.free(PORTS, fixed=fixed_ports)
         exits.callback(ports.release, port)
         supervisor = exits.enter_context(Supervisor(logs=logs, clock=Clock.start()))
-        wiring = Wiring(obtained, time_scale, defect, supervisor, port, exits, agent_name=agent_name if with_agent else None)
+        wiring = Wiring(
+            obtained, time_scale, defect, supervisor, port, exits, agent_name=agent_name if with_agent else None, sabotage=sabotage
+        )
         _together(supervisor, (*wiring.branches(), wiring.end_of_start))
         progress(f"stack is up after {supervisor.elapsed_s:.1f} s")
         yield RunningStack(wiring, supervisor)

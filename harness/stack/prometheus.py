@@ -108,8 +108,8 @@ def start(supervisor: Supervisor, binary: Path, configuration: Configuration, *,
     return child
 
 
-def wait_scraped(supervisor: Supervisor, child: Child, *, port: int, jobs: tuple[str, ...]) -> None:
-    """Returns when every job has been scraped with success.
+def wait_scraped(supervisor: Supervisor, child: Child, *, port: int, jobs: tuple[str, ...], scrape_s: float) -> None:
+    """Returns when every job has been scraped with success; the first scrape comes within ``scrape_s``.
 
     Raises StackError naming the jobs that were not, with Prometheus' own words.
     """
@@ -127,7 +127,7 @@ def wait_scraped(supervisor: Supervisor, child: Child, *, port: int, jobs: tuple
     with httpx.Client(timeout=1.0, trust_env=False) as client:
         try:
             ready_s = child.ready_s
-            supervisor.wait_ready(child, are_up, timeout_s=_SCRAPED_S)
+            supervisor.wait_ready(child, are_up, timeout_s=_SCRAPED_S + scrape_s)
             child.ready_s = ready_s
         except StackError as exc:
             if not child.is_alive():

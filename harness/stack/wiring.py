@@ -15,6 +15,8 @@ from harness.stack import agent, alerting, breakage, database, livekit, promethe
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
+from harness.stack.proxy import Proxy, Rule
+from harness.stack.sabotage import Sabotage, alertmanager_rule, seeded_route, seeded_rules, store_rule, webhook_rule
 from harness.stack.supervise import Supervisor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -53,6 +55,7 @@ class Wiring:
         exits: ExitStack,
         *,
         agent_name: str | None,
+        sabotage: tuple[Sabotage, ...] = (),
     ) -> None:
         """agent_name: what dispatches ask for, and so who answers. None: nobody does."""
         self.obtained = obtained
@@ -66,13 +69,16 @@ class Wiring:
             port=port["postgres"], superuser_password=secrets.token_urlsafe(16), service_password=secrets.token_urlsafe(16)
         )
         self.api = (f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32))
-        self.configuration = prometheus.configuration(MONITORING, time_scale, seed=breakage.rules_seed(defect))
-        self.routing = alerting.routing(MONITORING / "alertmanager.yml", time_scale)
+        self.configuration = prometheus.configuration(MONITORING, time_scale, seed=_seed(defect, sabotage))
+        self.routing = alerting.routing(MONITORING / "alertmanager.yml", time_scale, seed=lambda route: seeded_route(route, sabotage))
         self.webhook_token = secrets.token_urlsafe(16)
         self.monitoring = supervisor.scratch / "monitoring"
         """Where the running Prometheus has its configuration, rules and targets."""
         self.seams = exits.enter_context(breakage.seams(defect, scratch=supervisor.scratch))
         self.exporter = self.seams.before_exporter(f"{LOOPBACK}:{port['agent-metrics']}")
+        self._webhook = self._before("receiver", webhook_rule(sabotage), exits)
+        self._store = self._before("gateway", store_rule(sabotage), exits)
+        self._alertmanager_address = self._before("alertmanager", alertmanager_rule(sabotage), exits)
         self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
 
     @property
@@ -99,7 +105,9 @@ class Wiring:
         """Prometheus has scraped every part at least once."""
         jobs = tuple(self._targets())
         (child,) = (child for child in self.supervisor.children if child.name == "prometheus")
-        prometheus.wait_scraped(self.supervisor, child, port=self.port["prometheus"], jobs=jobs)
+        prometheus.wait_scraped(
+            self.supervisor, child, port=self.port["prometheus"], jobs=jobs, scrape_s=self.settings()["scrape_interval_s"]
+        )
 
     def target(self) -> Target:
         """Where the stack is, for everything that reads or calls it."""
@@ -155,6 +163,15 @@ class Wiring:
             ],
             "postgres": "throw-away data: fsync off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
+        }
+
+    def alerting(self) -> dict[str, Any]:
+        """What the judgement of alerts needs of Alertmanager and of Prometheus' flags: as shipped, whatever was seeded."""
+        shipped = alerting.routing(MONITORING / "alertmanager.yml", self.time_scale)
+        return {
+            "alertmanager": shipped.document,
+            "maintenance_s": prometheus.seconds(shipped.maintenance),
+            "resend_s": prometheus.seconds(self.configuration.flags["--rules.alert.resend-delay"]),
         }
 
     def digests(self) -> dict[str, str]:
@@ -230,7 +247,7 @@ class Wiring:
             self.supervisor,
             SERVICES,
             port=self.port["receiver"],
-            supabase=(self._url("gateway"), self.keys.service),
+            supabase=(f"http://{self._store}", self.keys.service),
             token=self.webhook_token,
             prometheus=self._url("prometheus"),
             sweep_s=60.0 / self.time_scale,
@@ -242,7 +259,7 @@ class Wiring:
             self.obtained["alertmanager"].path,
             self.routing,
             port=self.port["alertmanager"],
-            webhook=self._url("receiver"),
+            webhook=f"http://{self._webhook}",
             token=self.webhook_token,
         )
 
@@ -269,12 +286,25 @@ class Wiring:
             "prometheus": prometheus.at(here["prometheus"]),
             "node": prometheus.at(here["node_exporter"]),
             "blackbox": prometheus.at(here["blackbox_exporter"]),
-            "alertmanager": prometheus.at(here["alertmanager"]),
+            "alertmanager": prometheus.at(self._alertmanager_address),
             "probe": prometheus.at(
                 f"{self._url('gateway')}/health", self._url("livekit"), __prober=here["blackbox_exporter"], __param_module="http_2xx"
             ),
         }
         return targets | ({"voice-agent": prometheus.at(self.exporter)} if self.has_agent else {})
 
+    def _before(self, part: str, rule: Rule | None, exits: ExitStack) -> str:
+        """``host:port`` to reach the part by: its own, or a proxy's."""
+        if rule is None:
+            return f"{LOOPBACK}:{self.port[part]}"
+        proxy = Proxy(self._url(part), rule)
+        exits.callback(proxy.close)
+        return proxy.address
+
     def _url(self, part: str) -> str:
         return f"http://{LOOPBACK}:{self.port[part]}"
+
+
+def _seed(defect: Defect | None, sabotage: tuple[Sabotage, ...]) -> prometheus.Seed:
+    rules = breakage.rules_seed(defect)
+    return lambda document: seeded_rules(rules(document), sabotage)

@@ -113,6 +113,15 @@ def test_a_row_that_nobody_speaks_of_is_swept_at_the_third_look() -> None:
     assert (gone["ends_at"], gone["resolution"]) == (looks[1].isoformat(), "swept")
 
 
+def test_one_instant_in_two_precisions_is_one() -> None:
+    """The Watchdog fires at once: its notification has milliseconds, the API nanoseconds."""
+    row = {"fingerprint": "f1", "starts_at": "2026-11-26T12:16:15.245+00:00", "labels": LABELS}
+    sweep = Sweep()
+    at = dt.datetime(2026, 11, 26, 13, tzinfo=dt.UTC)
+
+    assert [sweep.look([row], since("2026-11-26T12:16:15.245816303Z"), at=at) for _ in range(4)] == [[], [], [], []]
+
+
 def test_a_restarted_rule_is_not_swept() -> None:
     """It is pending anew, and what it says next supersedes the row."""
     sweep = Sweep()

@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+MILLISECONDS = dt.timedelta(milliseconds=2)
+"""Prometheus' API tells an instant to the nanosecond, its notifications the same one in whole milliseconds."""
 SEVERITIES = ("critical", "warning", "info")
 """What the table takes; anything else is an ``info``, since a row that can never be stored would be told for ever."""
 
@@ -34,7 +36,7 @@ def rows(notification: Mapping[str, Any], active: Active | None, *, is_asked: bo
                 "message": alert.get("annotations", {}).get("summary") or labels.get("alertname", "unnamed alert"),
                 "labels": dict(labels),
                 "resolution": _resolution(ends_at, active, since, is_asked=is_asked) if is_over else None,
-                "is_firing_now": since is not None and since[1] == "firing" and since[0] <= starts_at,
+                "is_firing_now": since is not None and since[1] == "firing" and since[0] <= starts_at + MILLISECONDS,
             }
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"no notification of Alertmanager: {type(exc).__name__}: {exc}") from exc

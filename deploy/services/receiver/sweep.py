@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from receiver.episodes import Active, instant
+from receiver.episodes import MILLISECONDS, Active, instant
 
 LOOKS = 3
 """In a row, without a word of Prometheus: longer than any notification on its way takes, if a look is no shorter than a group's interval."""
@@ -25,7 +25,7 @@ class Sweep:
         for row in open_rows:
             since = active.get(frozenset((row["labels"] or {}).items()))
             # An alert that became active after this row's beginning is a later episode; this one's own has been firing since before.
-            if since is not None and since[0] <= instant(row["starts_at"]):
+            if since is not None and since[0] <= instant(row["starts_at"]) + MILLISECONDS:
                 continue
             if since is not None and since[1] == "pending":
                 continue  # restarted: what it says next supersedes this row
