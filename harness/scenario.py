@@ -15,11 +15,13 @@ from harness import profiles
 from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
 from harness.errors import UsageError
 from harness.load import schedule
-from harness.model import Grade, Scenario, Slo, TurnPlan
+from harness.model import Drill, Grade, Scenario, Slo, TurnPlan
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 """Where the repository keeps its own."""
 
+DRILLED = "responder"
+"""The agent of a drill: nobody calls it, but it is scraped."""
 _RATE = Number(at_least=0.001, at_most=1000)
 _SECONDS = Number(at_least=0.1, at_most=86400)
 
@@ -27,9 +29,9 @@ SHAPE = Table(
     keys={
         "summary": Key(shape=Text(), says="one sentence: what this run is for", is_required=True),
         "seed": Key(shape=Number(is_whole=True, at_least=0), says="makes everything random in the run repeatable; 0 if absent"),
-        "agent": Key(shape=Text(), says="name under which the agent takes dispatches", is_required=True),
+        "agent": Key(shape=Text(), says="name under which the agent takes dispatches"),
         "greeting": Key(shape=Text(), says="the words a scripted agent greets with; absent: no greeting is expected"),
-        "calls": Key(shape=Number(is_whole=True, at_least=1), says="how many calls are placed", is_required=True),
+        "calls": Key(shape=Number(is_whole=True, at_least=1), says="how many calls are placed"),
         "arrival": Key(
             shape=Either(
                 text=Text(choices=("at-once",)),
@@ -83,7 +85,22 @@ SHAPE = Table(
                 )
             ),
             says="what the caller of each call says, in order",
-            is_required=True,
+        ),
+        "drill": Key(
+            shape=Table(
+                keys={
+                    "cycles": Key(
+                        shape=Number(is_whole=True, at_least=1, at_most=100), says="how often each alert is made to fire", is_required=True
+                    ),
+                    "near_misses": Key(
+                        shape=Text(choices=("yes", "no")), says="before that, levels just below and short breaches; yes if absent"
+                    ),
+                    "time_scale": Key(
+                        shape=Number(at_least=1, at_most=15), says="production seconds in one second of the drill; 15 if absent"
+                    ),
+                }
+            ),
+            says="faults instead of agent, calls and turns, on the embedded stack: every alert must fire, be silent and end when it must",
         ),
         "requires": Key(
             shape=Listing(of=Text()), says="claims that must be decided: calls/rows, ttfw/* (voxproof list claims)", is_required=True
@@ -142,23 +159,41 @@ def load(
 
 def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], claims: tuple[str, ...]) -> Scenario:
     data = document.data
+    _check_what_it_is(document)
+    drill = data.get("drill")
     return Scenario(
         name=name,
         summary=data["summary"],
         path=document.file,
         seed=data.get("seed", 0),
-        calls=data["calls"],
+        calls=data.get("calls", 0),
         arrival=_arrival(document),
-        agent_name=data["agent"],
+        agent_name=data.get("agent", DRILLED),
         greeting=data.get("greeting"),
-        turns=tuple(_turn(document, index, prompts) for index in range(len(data["turns"]))),
+        turns=tuple(_turn(document, index, prompts) for index in range(len(data.get("turns", ())))),
         requires=_requires(document, claims),
-        asked=tuple(document.data["requires"]),
         slo=Slo(**data.get("slo", {})),
         answer_timeout_s=float(data.get("answer_timeout_s", 10.0)),
         impairment=profiles.named(document),
         impairments=profiles.impairments(document),
         grade=Grade(data.get("grade", Grade.FULL)),
+        drill=None if drill is None else _drill(drill),
+    )
+
+
+def _check_what_it_is(document: Document) -> None:
+    """Calls or a drill, and not both."""
+    needed = ("agent", "calls", "turns")
+    if "drill" in document.data:
+        if extra := [key for key in (*needed, "arrival", "impairment", "slo") if key in document.data]:
+            raise UsageError(f"{document.where(extra[0])}: a drill places no calls and takes no {extra[0]}; delete it, or the drill")
+    elif lacking := [key for key in needed if key not in document.data]:
+        raise UsageError(f"{document.file}:1: key '{lacking[0]}' is missing: {SHAPE.keys[lacking[0]].says}")
+
+
+def _drill(drill: Mapping[str, Any]) -> Drill:
+    return Drill(
+        cycles=drill["cycles"], near_misses=drill.get("near_misses", "yes") == "yes", time_scale=float(drill.get("time_scale", 15.0))
     )
 
 

@@ -124,7 +124,7 @@ def smoothing(expression: str) -> Smoothing:
 
     Guards (what ``and`` and ``unless`` add) hold throughout the crossing, so they do not delay it.
     """
-    found = list(_smoothings(_compared(pp.parse(expression))))
+    found = list(_smoothings(compared(pp.parse(expression))))
     if not found:
         return Smoothing(shape=Shape.INSTANT)
     shapes = {each.shape for each in found if each.window_s == max(other.window_s for other in found)}
@@ -176,12 +176,12 @@ def whole(duration_s: float, interval_s: float) -> float:
     return math.ceil(duration_s / interval_s - 1e-9) * interval_s
 
 
-def _compared(node: pp.Expr) -> pp.Expr:
+def compared(node: pp.Expr) -> pp.Expr:
     """The side that holds the signal of the comparison that decides: the first one in reading order."""
     node = bare(node)
     if isinstance(node, pp.BinaryExpr):
         if str(node.op) in ("and", "unless", "or"):
-            return _compared(node.lhs)
+            return compared(node.lhs)
         if str(node.op) in _COMPARISONS:
             return node.rhs if isinstance(node.lhs, pp.NumberLiteral) else node.lhs
     return node

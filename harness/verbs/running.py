@@ -102,13 +102,20 @@ def order(
     return Order(
         scenario=planned,
         target=target.load(Path(target_path), os.environ) if target_path else None,
-        defect=_defect(defect, target_path),
+        defect=None if planned.drill else _defect(defect, target_path),
+        sabotage=_sabotage(defect) if planned.drill and defect else (),
         calibration=_calibration(calibration, target_path, planned) if is_calibrated else None,
         home=home(),
         runs=rundir.RUNS,
         environ=os.environ,
         argv=argv,
     )
+
+
+def _sabotage(names: str) -> Any:
+    from harness.stack.sabotage import load
+
+    return load(names)
 
 
 def _defect(name: str | None, target_path: str | None) -> Any:
