@@ -137,17 +137,21 @@ class Judgement:
 
 def differs(admitted: Reading, said: Reading) -> Difference | None:
     """The first key at which ``said`` cannot be an honest saying of ``admitted``. None: it may be honest."""
+    return next(differences(admitted, said), None)
+
+
+def differences(admitted: Reading, said: Reading) -> Iterator[Difference]:
+    """Every such key."""
     for key, thing in admitted.parts.items():
         found = said.parts.get(key)
         if found is None:
             if key not in admitted.may_lack and key not in said.may_lack:
-                return Difference(key=key, kind=Kind.LACKS, admitted=thing, said=None)
+                yield Difference(key=key, kind=Kind.LACKS, admitted=thing, said=None)
         elif not _meets(thing, found):
-            return Difference(key=key, kind=Kind.OTHER, admitted=thing, said=found)
+            yield Difference(key=key, kind=Kind.OTHER, admitted=thing, said=found)
     for key, found in said.parts.items():
         if key not in admitted.parts and key not in said.may_lack and key[0] not in admitted.may_add:
-            return Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
-    return None
+            yield Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
 
 
 def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[Judgement]:

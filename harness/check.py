@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, calls, effects, others, rtt, rules, sfu, stages, tools, ttfw, turns
-from assertions.chains import Chains
+from assertions import agent, alerts, calls, effects, rtt, sfu, stages, tools, ttfw, turns
 from assertions.facts import Facts
-from assertions.ledger import Judgement, Range, Reading, Step, Tree, judge
+from assertions.ledger import Judgement, Reading, Step, Tree, differences, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, UnixNs, Verdict
+from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, Verdict
 
 _QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
 _OURS = ("spoken", "provoked", "heard")
@@ -35,6 +32,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tools/samples": (Source.PROMETHEUS,),
     "ttfw/exporter": (Source.AGENT_EXPORTER,),
     "ttfw/samples": (Source.PROMETHEUS,),
+    "ttfw/rule": (Source.PROMETHEUS, Source.RULES),
     "stt/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
     "stt/samples": (Source.PROMETHEUS,),
     "llm/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
@@ -43,7 +41,13 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tts/samples": (Source.PROMETHEUS,),
     "sfu/rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "sfu/participants": (Source.SFU_EXPORTER, Source.SFU_API),
-    **{f"{quantity}/rule": (Source.PROMETHEUS, Source.RULES) for quantity in rules.QUANTITIES},
+    "alerts/samples": (Source.ALERTS,),
+    "alerts/pending": (Source.ALERTS,),
+    "alerts/firing": (Source.ALERTS,),
+    "alerts/notified": (Source.RECEIVER,),
+    "alerts/stored": (Source.ROWS,),
+    "alerts/resolved": (Source.RECEIVER, Source.ROWS),
+    "alerts/silent": (Source.ALERTS, Source.RECEIVER, Source.ROWS),
 }
 """Every claim, with the sources it needs."""
 
@@ -51,12 +55,9 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
 def check(evidence: Evidence) -> Findings:
     """Every claim about the run, judged; the same findings for the same evidence."""
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
-    facts = dataclasses.replace(facts, others=others.why(facts, reader))
-    chains = Chains(reader, facts)
-    lacking = evidence.info.settings.get("lacking", {})
-    joined = chains.joined([tree for quantity in _QUANTITIES for tree in quantity.trees(facts)])
-    trees = [_shared(_blinded(tree, lacking), facts) for tree in joined]
-    verdicts = list(agent.verdicts(facts, ruler))
+    is_drill = evidence.info.scenario.drill is not None
+    trees = [tree for quantity in ((alerts,) if is_drill else _QUANTITIES) for tree in quantity.trees(facts)]
+    verdicts = [] if is_drill else list(agent.verdicts(facts, ruler))
     judgements: list[Judgement] = []
     judged: list[Tree] = []
     for tree in trees:
@@ -68,8 +69,8 @@ def check(evidence: Evidence) -> Findings:
         judged.append(tree)
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
-    verdicts += rtt.verdicts(reader)
-    planted = tuple(_planted(judged, judgements, reader, chains))
+    verdicts += alerts.verdicts(facts, reader) if is_drill else rtt.verdicts(reader)
+    planted = tuple(_planted(judged, judgements, reader))
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,
@@ -77,45 +78,6 @@ def check(evidence: Evidence) -> Findings:
         agent=agent.figures(facts),
         status=_status(evidence.info.scenario, verdicts, planted),
     )
-
-
-def _blinded(tree: Tree, lacking: Mapping[str, str]) -> Tree:
-    """The tree of a target that has not all of its metrics or tables: its hops show nothing, for the reason that the target gives."""
-    reason = next((why for name, why in lacking.items() if any(read == name or read.startswith(f"{name}_") for read in tree.reads)), None)
-    if reason is None:
-        return tree
-    steps = tuple(dataclasses.replace(step, read=lambda _: _blind(reason)) for step in tree.steps)
-    return dataclasses.replace(tree, steps=steps)
-
-
-def _shared(tree: Tree, facts: Facts) -> Tree:
-    """The tree where others' calls are counted with ours: a counter says at least what ours make it say."""
-    if facts.others is None:
-        return tree
-    steps = tuple(
-        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_of_series(step) else step
-        for step in tree.steps
-    )
-    return dataclasses.replace(tree, steps=steps)
-
-
-def _is_of_series(step: Step) -> bool:
-    """It is judged on the agent's series, which do not say whose calls they count."""
-    return bool({Source.AGENT_EXPORTER, Source.PROMETHEUS} & set(CLAIMS.get(step.claim, ())))
-
-
-def _at_least(step: Step) -> Callable[[Reading, Reader], Reading]:
-    def admits(given: Reading, reader: Reader) -> Reading:
-        admitted = step.admits(given, reader)
-        parts = {key: Range(lo=thing.lo, hi=math.inf) if isinstance(thing, Range) else thing for key, thing in admitted.parts.items()}
-        kinds = frozenset(key[0] for key in parts)
-        return dataclasses.replace(admitted, parts=parts, may_add=admitted.may_add | kinds)
-
-    return admits
-
-
-def _blind(reason: str) -> Gap:
-    return Gap(source=Source.PROMETHEUS, at=UnixNs(0), reason=reason, request="", is_blind=True)
 
 
 def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]:
@@ -128,15 +90,20 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
     }
     for claim in _required(scenario, CLAIMS):
         quantity = claim.partition("/")[0]
+        if (quantity == "alerts") is not (scenario.drill is not None):
+            reasons.append(
+                f"{claim}: " + ("a drill places no calls" if scenario.drill else "only a drill breaks things; give the scenario one")
+            )
+            continue
+        if claim == alerts.SILENT and scenario.drill is not None and not scenario.drill.near_misses:
+            reasons.append(f"{claim}: the drill has no near misses")
         if not scenario.turns and quantity in ("turns", "ttfw", "tools"):
             reasons.append(f"{claim}: the scenario has no turns; give it one")
         elif quantity == "tools" and not any(turn.tool for turn in scenario.turns):
             reasons.append(f"{claim}: no turn of the scenario provokes a tool; give one a tool")
         if claim in limits and limits[claim] is None:
             reasons.append(f"{claim}: the scenario's slo sets no such limit")
-        # A pattern asks for what the target can show; a name asks for itself.
-        if claim in (scenario.asked or scenario.requires):
-            reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
+        reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
     return tuple(reasons)
 
 
@@ -176,16 +143,23 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
         return Status.INCONCLUSIVE, f"our own measurement is in doubt: {ruler.bent}"
     if judgement.difference is not None:
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
-        return Status.FAIL, step.explain(judgement.difference) + span
-    # Theirs may stand in for one of ours that was lost.
-    if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS:
-        return Status.INCONCLUSIVE, facts.others
+        return Status.FAIL, _explained(judgement, said) + span
     if judgement.admitted_defects and not judgement.is_faithful:
         return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
     if facts.evidence.info.interrupted is not None:
         return Status.INCONCLUSIVE, f"nothing is wrong as far as the run went; it ended early: {facts.evidence.info.interrupted}"
     passed_on = "passed on, correctly, what an earlier hop got wrong: " if judgement.is_faithful else ""
     return Status.PASS, f"{passed_on}says {step.show(said)}, may say {step.show(judgement.admitted)}"
+
+
+def _explained(judgement: Judgement, said: Reading) -> str:
+    """The difference as a sentence; of alerts the first difference of each, since one alert is no likelier than the next to be the cause."""
+    step, first = judgement.step, judgement.difference
+    assert first is not None
+    if not step.claim.startswith("alerts/"):
+        return step.explain(first)
+    by_alert = {each.key[1]: each for each in reversed(tuple(differences(judgement.admitted, said)))}
+    return "; ".join(step.explain(each) for each in sorted(by_alert.values(), key=lambda each: each is not first))
 
 
 def _unread(gap: Gap) -> str:
@@ -205,14 +179,13 @@ def _unjudged(step: Step, exc: Exception) -> Verdict:
     )
 
 
-def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader, chains: Chains) -> Iterator[PlantedLie]:
+def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader) -> Iterator[PlantedLie]:
     """Each defect of each hop that passed, told by a copy of the observations: what turns red that was not red before."""
     red = {judgement.step.claim for judgement in judgements if judgement.status is Status.FAIL}
     for judgement in judgements:
         if judgement.status is not Status.PASS or judgement.is_faithful:
             continue
-        for name, told in judgement.lies.items():
-            lie = chains.passed_on(reader, told)
+        for name, lie in judgement.lies.items():
             touched = reader.touched(lie)
             again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, with_defects=False))
             caught = [each.step.claim for each in again if each.status is Status.FAIL and each.step.claim not in red]

@@ -19,8 +19,10 @@ def headline(evidence: Evidence) -> str:
 
 
 def size(evidence: Evidence) -> str:
-    """``3 calls x 3 turns``."""
+    """``3 calls x 3 turns``, or ``6 cycles of every alert``."""
     scenario = evidence.info.scenario
+    if scenario.drill is not None:
+        return f"{plural(scenario.drill.cycles, 'cycle')} of every alert"
     return f"{plural(scenario.calls, 'call')} x {plural(len(scenario.turns), 'turn')}"
 
 

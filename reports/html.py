@@ -21,7 +21,7 @@ from harness.model import (
     WireStats,
 )
 from reports import ledger, network
-from reports.cost import costs
+from reports.alerts import drawings
 from reports.distribution import distribution
 from reports.headline import agent_shown, duration, monitoring_shown, size, slo_words
 from reports.timeline import drawing
@@ -34,7 +34,7 @@ _LIGHT_TONES = {Status.PASS: "good", Status.FAIL: "bad", Status.INCONCLUSIVE: "u
 _ICON_COLORS = {Status.PASS: "17734a", Status.FAIL: "b92d17", Status.INCONCLUSIVE: "8f5c00"}
 _DERIVED = (
     *("scrape_interval_s", "scrape_interval_s_by_job", "evaluation_interval_s", "lookback_s", "time_scale", "changes"),
-    *("prometheus_version", "prometheus_flavour", "rules_window_s", "lacking"),
+    *("prometheus_version", "prometheus_flavour"),
 )
 """Settings that ``changes`` tells already, or that the judgement alone needs."""
 
@@ -84,10 +84,10 @@ def page(
         ],
         distribution=distribution(evidence, findings.agent.ttfw_p95_s),
         budget=None if budget is None else f"{budget.lo_s * 1000:.0f} to {budget.hi_s * 1000:.0f} ms",
+        alerts=drawings(evidence),
         calls=_calls(evidence, calls, (*wrong, *unsure), audio or {}),
         calls_left_out=_left_out(evidence, calls),
         settings=_settings(info.settings),
-        costs=costs(evidence),
         losses=ledger.losses(evidence),
         blind=ledger.blind(findings),
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict
 from reports import ledger
-from reports.cost import costs
 from reports.headline import agent_line, agent_shown, headline, monitoring_shown, slo_words
 from reports.words import offset, quantity, word
 
@@ -23,21 +22,28 @@ def summary(evidence: Evidence, findings: Findings, *, run: str | None = None, s
         "",
         "| light | | |",
         "|---|---|---|",
-        f"| {_SIGNS[agent]} **agent** | {agent_shown(evidence, findings)} | {_cell(agent_line(findings))} · {slo_words(findings)} |",
-        f"| {_SIGNS[monitoring]} **monitoring** | {monitoring_shown(evidence, findings)} | {_judged(findings)} |",
+        *(
+            ()
+            if evidence.info.scenario.drill is not None
+            else (
+                f"| {_SIGNS[agent]} **agent** | {agent_shown(evidence, findings)} | {_cell(agent_line(findings))} · {slo_words(findings)} |",
+            )
+        ),
+        f"| {_SIGNS[monitoring]} **monitoring** | {monitoring_shown(evidence, findings)} | {_judged(evidence, findings)} |",
         "",
         *_early(evidence),
         *_told(evidence, findings, named),
         *_ledger(findings),
         *_gaps(evidence),
-        *((_text(f"Collecting cost {' · '.join(asked)}."), "") if (asked := costs(evidence)) else ()),
         f"Exit code {ledger.exit_code(evidence, findings)}. Check again: `voxproof check {named.name}`",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _judged(findings: Findings) -> str:
+def _judged(evidence: Evidence, findings: Findings) -> str:
     ruler = "ruler straight" if findings.ruler.is_straight else f"ruler bent: {findings.ruler.bent}"
+    if evidence.info.scenario.drill is not None:
+        ruler = "no caller"
     control = ledger.planted_sentence(findings.planted) if findings.planted else "none"
     return _cell(f"{ruler} · {len(findings.planted)} planted lies: {control}")
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
 from reports import ledger, network
-from reports.cost import costs
 from reports.headline import agent_line, headline, slo_words
 from reports.words import milliseconds, offset, word
 
@@ -66,8 +65,6 @@ def _head(evidence: Evidence, width: int) -> list[str]:
     lines = [*_items("", headline(evidence).split(" · "), width), *_items("stack  ", [*stack, setting], width)]
     if how := network.measured(evidence):
         lines += _items("calls  ", [*how], width)
-    if asked := costs(evidence):
-        lines += _items("cost   ", [*asked], width)
     if info.interrupted is not None:
         lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
     for sentence in (info.note or "").splitlines():
@@ -91,6 +88,8 @@ def _items(title: str, items: list[str], width: int) -> list[str]:
 
 
 def _ruler(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[str]:
+    if evidence.info.scenario.drill is not None:
+        return []  # no caller measured anything
     ruler = findings.ruler
     parts = []
     if ruler.pacing_p99_ms is not None:
@@ -110,6 +109,8 @@ def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[
     gap = " " * max(2, width - len("AGENT  ") - len(agent) - len(slo))
     light = ledger.light_status(evidence, findings, Light.AGENT)
     lines = [f"{pen.paint('bold', 'AGENT')}  {agent}{gap}{pen.paint(_style(light), slo) if slo != 'slo: none set' else slo}"]
+    if evidence.info.scenario.drill is not None:
+        lines = []
     widths = _widths(findings.verdicts, width)
     shown = [verdict for verdict in ledger.of_light(findings, Light.AGENT) if _is_told(verdict)]
     for group in ledger.groups(shown):

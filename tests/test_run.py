@@ -9,7 +9,7 @@ import pytest
 
 from harness import rundir
 from harness.model import Part, Status, UnixNs
-from harness.run import Finished, _forget_s, _load_limit_s, _placed, _window_start
+from harness.run import Finished, _forget_s, _load_limit_s, _window_start, placed
 from tests.fakes.evidence import healthy
 
 EVIDENCE, FINDINGS = healthy()
@@ -42,11 +42,11 @@ def test_a_run_is_named_by_its_id_where_runs_are_kept() -> None:
     assert (finished(Status.PASS).name, elsewhere.name) == ("k3f9", "fixtures/runs/lying-agent")
 
 
-def test_the_window_begins_two_scrapes_and_a_rule_window_before_the_run() -> None:
-    """A counter's value before the first call is in it, and all that a rule saw at it."""
-    info = replace(EVIDENCE.info, started_at=UnixNs(100_000_000_000), settings={"scrape_interval_s": 15, "rules_window_s": 20.0})
+def test_the_window_begins_two_scrapes_before_the_run() -> None:
+    """A counter's value before the first call is in it."""
+    info = replace(EVIDENCE.info, started_at=UnixNs(100_000_000_000), settings={"scrape_interval_s": 15})
 
-    assert _window_start(info) == 50_000_000_000
+    assert _window_start(info) == 70_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_limit_of_the_load_allows_every_turn_its_time() -> None:
     assert _load_limit_s((plan,)) > plan.due_s + len(plan.turns) * (plan.answer_timeout_s + 10)
 
 
-def test_parts_are_placed_without_the_names_of_this_machine(tmp_path: Path) -> None:
+def test_parts_areplaced_without_the_names_of_this_machine(tmp_path: Path) -> None:
     """Runs are shown to others."""
     root = Path(__file__).parents[1]
     parts = [
@@ -83,4 +83,4 @@ def test_parts_are_placed_without_the_names_of_this_machine(tmp_path: Path) -> N
         Part(name="c", version="1", origin="path", location="/usr/bin/c"),
     ]
 
-    assert [part.location for part in _placed(tuple(parts), tmp_path)] == ["$VOXPROOF_HOME/bin/a", "deploy/b", "/usr/bin/c"]
+    assert [part.location for part in placed(tuple(parts), tmp_path)] == ["$VOXPROOF_HOME/bin/a", "deploy/b", "/usr/bin/c"]

@@ -1,0 +1,345 @@
+"""What each hop says of alerts, put together as episodes: what the stored samples make of the rules, states, deliveries, rows. Seconds of the run."""
+
+from __future__ import annotations
+
+import bisect
+import datetime as dt
+import itertools
+import re
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from harness import codec
+from harness.measure.series import Reader
+from harness.model import RunInfo, value
+from harness.rules.alerts import AlertRule, Episode, Phase, episodes, machine
+from harness.rules.delivery import Route
+from harness.rules.drills import Fault
+from harness.rules.evaluate import Labels
+from harness.rules.scale import to_ms
+from harness.rules.windows import Cadence, Window
+
+WATCHDOG = "Watchdog"
+POST_S = 0.5
+"""Longest time of a request between two servers of one machine: measured below 0.03 s on a quiet one, and these are not quiet."""
+MS_S = 0.0015
+"""Instants that travel as text with milliseconds."""
+_OWN = ("alertname", "alertstate")
+Who = tuple[str, Labels]
+"""An alert and the labels that its expression yields."""
+
+
+@value
+class Due:
+    """An episode that the rule's own text makes of the stored samples."""
+
+    who: Who
+    begin: Window
+    """The first evaluation that finds it true. More than one instant: a sample came so close before it that it may have been seen or not."""
+    fires: Window | None
+    over: Window | None
+    """None: it lasted to the end."""
+    is_sure: bool
+    """False: only if such a sample was seen, or only if it was not."""
+
+    @property
+    def name(self) -> str:
+        return named(self.who)
+
+
+@value
+class Told:
+    """One alert of one delivery."""
+
+    who: Who
+    at_s: float
+    stored_at_s: float | None
+    is_over: bool
+    starts_at_s: float
+    ends_at_s: float
+
+
+@value
+class Kept:
+    """A row."""
+
+    who: Who
+    starts_at_s: float
+    resolved_at_s: float | None
+    resolution: str | None
+    recorded_at_s: float
+    severity: str
+    service: str
+
+
+@value
+class Story:
+    """One drill as its hops tell it."""
+
+    rules: Mapping[str, AlertRule]
+    cadence: Cadence
+    route: Mapping[str, Route]
+    """By alert."""
+    grid: tuple[float, ...]
+    """Evaluations, as the Watchdog shows them."""
+    distance_s: float | None
+    """Between two of them. None: there is no Watchdog."""
+    faults: tuple[Fault, ...]
+    due: tuple[Due, ...]
+    states: tuple[tuple[Who, Episode], ...]
+    told: tuple[Told, ...]
+    kept: tuple[Kept, ...]
+    until_s: float
+
+    @staticmethod
+    def of(info: RunInfo, reader: Reader) -> Story:
+        """Of what a reader says."""
+        start_s = info.started_at / 1e9
+        alerting = info.settings["alerting"]
+        rules = {rule.name: rule for rule in (codec.from_json(AlertRule, each) for each in alerting["rules"])}
+        interval_s = float(info.settings["evaluation_interval_s"])
+        latency_s = next((float(row.columns["latency_s"]) for row in reader.rows.get("ingest", ())), 0.0)
+        until_s = ((info.load_ended_at or info.started_at) - info.started_at) / 1e9
+        beats = _beats(reader, start_s)
+        distance_s = statistics.median(b - a for a, b in itertools.pairwise(beats)) if len(beats) > 1 else None
+        is_regular = distance_s is not None and abs(distance_s - interval_s) < MS_S
+        grid = beats if is_regular else _regular(reader, beats, start_s, until_s, interval_s)
+        states = tuple(_states(reader, rules, grid if is_regular else beats, start_s))
+        # What began before the drill is nobody's: a rule that has just been loaded writes no ALERTS at its first evaluations.
+        before = {(who, episode.firing_at_s) for who, episode in states if episode.pending_at_s < 0}
+
+        def is_ours(who: Who, starts_at_s: float) -> bool:
+            is_known = any(who == other and at_s is not None and abs(at_s - starts_at_s) < MS_S for other, at_s in before)
+            return who[0] == WATCHDOG or (starts_at_s >= 0 and not is_known)
+
+        return Story(
+            rules=rules,
+            cadence=Cadence(scrape_s=float(info.settings["scrape_interval_s"]), evaluation_s=interval_s, ingest_s=latency_s),
+            route={name: _route(rule, alerting) for name, rule in rules.items()},
+            grid=grid,
+            distance_s=distance_s,
+            faults=tuple(_faults(reader, start_s)),
+            due=tuple(due for due in _due(reader, rules, grid, start_s) if due.begin.earliest_s >= 0),
+            states=tuple((who, episode) for who, episode in states if who[0] == WATCHDOG or episode.pending_at_s >= 0),
+            told=tuple(told for told in _told(reader, rules, start_s) if is_ours(told.who, told.starts_at_s)),
+            kept=tuple(kept for kept in _kept(reader, rules, start_s) if is_ours(kept.who, kept.starts_at_s)),
+            until_s=until_s,
+        )
+
+    def state_of(self, due: Due) -> Episode | None:
+        """The episode of ``ALERTS`` that answers to a due one: of those that overlap it the nearest beginning. None: there is none."""
+        last_s = float("inf") if due.over is None else due.over.latest_s
+
+        def overlaps(episode: Episode) -> bool:
+            over_s = float("inf") if episode.resolved_at_s is None else episode.resolved_at_s
+            return episode.pending_at_s <= last_s and over_s >= due.begin.earliest_s
+
+        found = [episode for who, episode in self.states if who == due.who and overlaps(episode)]
+        return min(found, key=lambda episode: abs(episode.pending_at_s - due.begin.earliest_s), default=None)
+
+    def fired(self) -> Iterator[tuple[Who, Episode, float]]:
+        """Episodes of ``ALERTS`` that fired, with the instant at which they did."""
+        for who, episode in self.states:
+            if who[0] != WATCHDOG and episode.firing_at_s is not None:
+                yield who, episode, episode.firing_at_s
+
+    def deliveries(self, who: Who, starts_at_s: float, *, is_over: bool) -> list[Told]:
+        """Of one episode, in order."""
+        return [told for told in self.told if told.who == who and told.is_over is is_over and abs(told.starts_at_s - starts_at_s) < MS_S]
+
+    def row(self, who: Who, starts_at_s: float) -> Kept | None:
+        return next((kept for kept in self.kept if kept.who == who and abs(kept.starts_at_s - starts_at_s) < MS_S), None)
+
+
+def named(who: Who) -> str:
+    """``HostDiskFull{instance=host-a}``: the labels that tell an alert from its likes."""
+    labels = dict(who[1])
+    shown = ",".join(f"{name}={labels[name]}" for name in ("instance", "mountpoint", "direction") if name in labels)
+    return f"{who[0]}{{{shown}}}" if shown else f"{who[0]}{{job={labels['job']}}}" if "job" in labels else who[0]
+
+
+def _beats(reader: Reader, start_s: float) -> tuple[float, ...]:
+    found = [
+        round(float(at) - start_s, 3)
+        for row in reader.rows.get("alert_states", ())
+        if row.columns["labels"].get("alertname") == WATCHDOG
+        for at in row.columns["at_s"]
+    ]
+    return tuple(sorted(found))
+
+
+def _regular(reader: Reader, beats: Sequence[float], start_s: float, until_s: float, step_s: float) -> tuple[float, ...]:
+    """Evaluations as they should have been: the phase is any that is known."""
+    asked = [float(at) for row in reader.rows.get("alert_truth", ()) for at in row.columns["at_s"][:1]]
+    phase_s = beats[0] if beats else round(asked[0] - start_s, 3) if asked else 0.0
+    first = phase_s % step_s
+    return tuple(round(first + step * step_s, 3) for step in range(int(max(0.0, until_s - first) / step_s) + 1))
+
+
+def _faults(reader: Reader, start_s: float) -> Iterator[Fault]:
+    for row in reader.rows.get("faults", ()):
+        fault: Fault = codec.from_json(Fault, row.columns)
+        ended = None if fault.ended is None else fault.ended.later(-start_s)
+        yield Fault(
+            subject=fault.subject,
+            alert=fault.alert,
+            labels=fault.labels,
+            kind=fault.kind,
+            begun=fault.begun.later(-start_s),
+            ended=ended,
+            level=fault.level,
+        )
+
+
+def _due(reader: Reader, rules: Mapping[str, AlertRule], grid: Sequence[float], start_s: float) -> Iterator[Due]:
+    """Both ways: with every sample that was stamped before an evaluation, and without those that were still on their way."""
+    true: dict[tuple[Who, bool], set[float]] = {}
+    for row in reader.rows.get("alert_truth", ()):
+        columns = row.columns
+        who = (str(columns["alert"]), _identity(columns["labels"]))
+        true.setdefault((who, columns["shift_s"] == 0), set()).update(round(float(at) - start_s, 3) for at in columns["at_s"])
+    for who in dict.fromkeys(who for who, _ in true if who[0] != WATCHDOG):
+        at_once, later = (_replayed(rules[who[0]], true.get((who, is_fresh), set()), grid) for is_fresh in (True, False))
+        for pair in _paired(at_once, later):
+            yield _between(who, *pair)
+
+
+def _replayed(rule: AlertRule, true: set[float], grid: Sequence[float]) -> tuple[Episode, ...]:
+    labels: Labels = ()
+    return episodes(machine(rule, ((at_s, (labels,) if at_s in true else ()) for at_s in grid)), grid)
+
+
+def _paired(some: Sequence[Episode], others: Sequence[Episode]) -> Iterator[tuple[Episode | None, Episode | None]]:
+    """Episodes that overlap; one without a partner stands alone."""
+    left = list(others)
+    for one in some:
+        partner = next((other for other in left if _overlap(one, other)), None)
+        if partner is not None:
+            left.remove(partner)
+        yield one, partner
+    yield from ((None, other) for other in left)
+
+
+def _overlap(one: Episode, other: Episode) -> bool:
+    ends = [float("inf") if each.resolved_at_s is None else each.resolved_at_s for each in (one, other)]
+    return one.pending_at_s <= ends[1] and other.pending_at_s <= ends[0]
+
+
+def _between(who: Who, *pair: Episode | None) -> Due:
+    found = [each for each in pair if each is not None]
+    fires = [each.firing_at_s for each in found if each.firing_at_s is not None]
+    overs = [each.resolved_at_s for each in found if each.resolved_at_s is not None]
+    return Due(
+        who=who,
+        begin=_hull(each.pending_at_s for each in found),
+        fires=_hull(fires) if fires else None,
+        over=_hull(overs) if len(overs) == len(found) else None,
+        is_sure=len(found) == 2 and len(fires) in (0, 2),
+    )
+
+
+def _hull(instants: Iterable[float]) -> Window:
+    found = list(instants)
+    return Window(earliest_s=min(found), latest_s=max(found))
+
+
+def _states(reader: Reader, rules: Mapping[str, AlertRule], grid: Sequence[float], start_s: float) -> Iterator[tuple[Who, Episode]]:
+    phases: dict[Who, list[Phase]] = {}
+    known = set(grid)
+    for row in reader.rows.get("alert_states", ()):
+        labels = row.columns["labels"]
+        who = _who(labels, rules)
+        for at in row.columns["at_s"]:
+            at_s = round(float(at) - start_s, 3)
+            if at_s in known:
+                phases.setdefault(who, []).append(Phase(at_s=at_s, labels=who[1], state=labels["alertstate"]))
+    for who, found in phases.items():
+        for episode in episodes(sorted(found, key=lambda phase: phase.at_s), grid):
+            yield who, episode
+
+
+def _told(reader: Reader, rules: Mapping[str, AlertRule], start_s: float) -> Iterator[Told]:
+    for row in sorted(reader.rows.get("deliveries", ()), key=lambda row: int(row.columns["at"])):
+        stored_at = row.columns["stored_at"]
+        for alert in row.columns["alerts"]:
+            yield Told(
+                who=_who(alert["labels"], rules),
+                at_s=int(row.columns["at"]) / 1e9 - start_s,
+                stored_at_s=None if stored_at is None else int(stored_at) / 1e9 - start_s,
+                is_over=alert["status"] == "resolved",
+                starts_at_s=instant_s(alert["startsAt"]) - start_s,
+                ends_at_s=instant_s(alert["endsAt"]) - start_s,
+            )
+
+
+def _kept(reader: Reader, rules: Mapping[str, AlertRule], start_s: float) -> Iterator[Kept]:
+    for row in reader.rows.get("alerts_history", ()):
+        columns = row.columns
+        if columns.get("labels") is None:
+            continue
+        resolved_at = columns["resolved_at"]
+        yield Kept(
+            who=_who(columns["labels"], rules),
+            starts_at_s=instant_s(columns["starts_at"]) - start_s,
+            resolved_at_s=None if resolved_at is None else instant_s(resolved_at) - start_s,
+            resolution=columns["resolution"],
+            recorded_at_s=instant_s(columns["recorded_at"]) - start_s,
+            severity=columns["severity"],
+            service=columns["service"],
+        )
+
+
+def instant_s(text: str) -> float:
+    """RFC 3339 in seconds since the epoch; to the microsecond. Alertmanager's zero, year 1, is 0."""
+    head, dot, tail = text.partition(".")
+    if dot:
+        digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+        text = f"{head}.{digits[:6]:0<6}{tail[len(digits) :]}"
+    return max(0.0, dt.datetime.fromisoformat(text).timestamp()) if not text.startswith("0001") else 0.0
+
+
+def _who(labels: Mapping[str, str], rules: Mapping[str, AlertRule]) -> Who:
+    """Without what the rule adds."""
+    name = labels.get("alertname", "")
+    added = rules[name].labels if name in rules else {}
+    return name, _identity({key: text for key, text in labels.items() if key not in _OWN and key not in added})
+
+
+def _identity(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted((key, text) for key, text in labels.items() if key != "__name__"))
+
+
+def _full(who: Who, rules: Mapping[str, AlertRule]) -> dict[str, str]:
+    added = rules[who[0]].labels if who[0] in rules else {}
+    return {**dict(who[1]), **added, "alertname": who[0]}
+
+
+def _matches(labels: Mapping[str, str], matcher: str) -> bool:
+    found = re.fullmatch(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"?(.*?)"?\s*', matcher)
+    if found is None:
+        return False
+    text = labels.get(found[1], "")
+    is_equal = re.fullmatch(found[3], text) is not None if "~" in found[2] else text == found[3]
+    return not is_equal if "!" in found[2] else is_equal
+
+
+def _route(rule: AlertRule, alerting: Mapping[str, Any]) -> Route:
+    """The first route below the root that takes it, or the root itself."""
+    labels = _full((rule.name, ()), {rule.name: rule})
+    root = alerting["alertmanager"]["route"]
+    below = [each for each in root.get("routes", ()) if all(_matches(labels, matcher) for matcher in each.get("matchers", ()))]
+    chosen = {**root, **(below[0] if below else {})}
+    return Route(
+        group_wait_s=to_ms(str(chosen["group_wait"])) / 1000,
+        group_interval_s=to_ms(str(chosen["group_interval"])) / 1000,
+        repeat_interval_s=to_ms(str(chosen["repeat_interval"])) / 1000,
+        maintenance_s=float(alerting["maintenance_s"]),
+        post_s=POST_S,
+    )
+
+
+def nearest(grid: Sequence[float], at_s: float) -> float:
+    """The evaluation at or after an instant; the instant itself beyond the last."""
+    index = bisect.bisect_left(grid, at_s - MS_S)
+    return grid[index] if index < len(grid) else at_s
