@@ -29,9 +29,10 @@ lint: env ## format, lint, types; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: lint ## the gate: lint, unit tests, then tests on the real stack
+test: lint ## the gate: lint, unit tests, the shipped alerts in virtual time, then tests on the real stack
 	$(BIN)/pytest
 	@$(BIN)/python -m harness.stack.provision
+	$(BIN)/voxproof alerts --virtual
 	$(BIN)/pytest -m stack
 
 prove: provision ## long proofs: repeated healthy runs, every live defect; summary in docs/proof/

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 from assertions.facts import Facts, unread
@@ -61,8 +62,30 @@ def scraped(given: Reading, reader: Reader, names: Names, facts: Facts) -> Readi
     for key, thing in given.parts.items():
         at_last = given.parts.get((SCRAPE, str(instants[-1]), *key)) if instants and key[0] != SCRAPE else None
         parts[key] = at_last or thing
-    because = ("every scrape stores what the exporter said between our poll before it and our poll after it",)
+    because: tuple[str, ...] = ("every scrape stores what the exporter said between our poll before it and our poll after it",)
+    if facts.others is not None:
+        parts |= _around_last(given, reader, names, facts)
+        because = (*because, f"counting went on while we read: {facts.others}")
     return Reading(parts=parts, may_lack=given.may_lack, may_add=given.may_add | {SCRAPE}, because=because)
+
+
+def _around_last(given: Reading, reader: Reader, names: Names, facts: Facts) -> dict[Key, Thing]:
+    """At the last sample at least what the exporter said well before it, and at most what it said well after it, if it was still asked."""
+    slack_ns = round(1e9 * (facts.setting("scrape_interval_s", 15.0) + 2.0))
+    found: dict[Key, Thing] = {}
+    for key, tracks in _tracks(reader, names, Source.AGENT_EXPORTER, facts.since).items():
+        ends = [timeline.samples[-1][0] for name in names for timeline in reader.series(Source.PROMETHEUS, name) if timeline.samples]
+        said = given.parts.get(key)
+        if not ends or not isinstance(said, Range):
+            continue
+        last = max(ends)
+        known = [track.between(UnixNs(last - slack_ns), UnixNs(last + slack_ns)) for track in tracks]
+        polls = reader.polls.get(Source.AGENT_EXPORTER, ())
+        is_asked = bool(polls) and polls[-1].at > last + slack_ns
+        low = sum(each.lo for each in known if each is not None)
+        high = sum(each.hi for each in known if each is not None) if is_asked and None not in known else math.inf
+        found[key] = Range(lo=min(low, said.lo), hi=max(high, said.hi))
+    return found
 
 
 def counts(given: Reading, reader: Reader, names: Names) -> Reading:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from assertions import ttfw_rule
-from assertions.facts import Facts
 from assertions.ledger import Defect
 from harness.measure import histogram
 from harness.measure.series import Labels, Reader, Timeline
 from harness.model import Source, UnixNs, value
 
-NAME = ttfw_rule.NAME
+NAME = "voice_agent_ttfw_seconds"
 
 
 @value
@@ -29,24 +27,14 @@ Distortion = Callable[[Histogram, Histogram], Histogram]
 """Of a histogram, given what it is in the end. A growing histogram must go on growing."""
 
 
-def of_exporter(distortion: Distortion, facts: Facts) -> Defect:
-    """Told by the exporter; Prometheus stores it and the rules calculate with it."""
-    return _told(distortion, (Source.AGENT_EXPORTER, Source.PROMETHEUS), facts)
+def of_exporter(distortion: Distortion) -> Defect:
+    """Told by the exporter; Prometheus stores it."""
+    return _told(distortion, (Source.AGENT_EXPORTER, Source.PROMETHEUS))
 
 
-def of_samples(distortion: Distortion, facts: Facts) -> Defect:
-    """Told by Prometheus' raw samples; the rules calculate with it."""
-    return _told(distortion, (Source.PROMETHEUS,), facts)
-
-
-def passed_on(defect: Defect, facts: Facts) -> Defect:
-    """A lie of the raw samples, with which the rules calculate."""
-
-    def told(reader: Reader) -> Reader | None:
-        lie = defect(reader)
-        return None if lie is None else ttfw_rule.retold(lie, facts)
-
-    return told
+def of_samples(distortion: Distortion) -> Defect:
+    """Told by Prometheus' raw samples."""
+    return _told(distortion, (Source.PROMETHEUS,))
 
 
 def scaled(by: float) -> Distortion:
@@ -78,13 +66,13 @@ def without_one(honest: Histogram, final: Histogram) -> Histogram:
     return Histogram(cumulative=cumulative, count=honest.count - 1, total=honest.total - low)
 
 
-def _told(distortion: Distortion, sources: tuple[Source, ...], facts: Facts) -> Defect:
+def _told(distortion: Distortion, sources: tuple[Source, ...]) -> Defect:
     def defect(reader: Reader) -> Reader | None:
         if not any(timeline.samples and timeline.samples[-1][1] for timeline in reader.series(sources[0], f"{NAME}_count")):
             return None
         for source in sources:
             reader = _distorted(reader, source, distortion)
-        return ttfw_rule.retold(reader, facts)
+        return reader
 
     return defect
 

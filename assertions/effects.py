@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assertions import agent, calls, stages, tools, ttfw_rule, turns
+from assertions import agent, calls, rules, stages, tools, turns
 from assertions.facts import Facts
 from assertions.ledger import Judgement
 from harness.measure.series import Reader
 from harness.model import Source, TurnRecord
 
 _TABLES = {"calls": calls.TABLE, "turns": turns.TABLE, "tools": tools.TABLE}
-_METRICS = {"turns": turns.COUNTER, "tools": tools.COUNTER, "ttfw": f"{ttfw_rule.NAME}_count", "sfu": "livekit_room_total"}
+_METRICS = {"turns": turns.COUNTER, "tools": tools.COUNTER, "ttfw": "voice_agent_ttfw_seconds_count", "sfu": "livekit_room_total"}
 _METRICS |= {quantity: f"{stages.name(quantity)}_count" for quantity in stages.WORDS}
 
 
@@ -37,7 +37,7 @@ def _ttfw(facts: Facts, reader: Reader) -> str | None:
     heard = agent.figures(facts).ttfw_p95_s
     if heard is None:
         return None
-    timelines = reader.series(Source.RULES, ttfw_rule.P95)
+    timelines = reader.series(Source.RULES, rules.P95)
     said = [number for timeline in timelines for at, number in timeline.samples if at > facts.since and number == number]
     return (
         f"rule p95 {max(said):.2f} s, callers heard {heard:.2f} s" if said else f"the rule shows nothing, callers heard p95 {heard:.2f} s"
@@ -53,12 +53,12 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
         if quantity == "alerts":
             requests = [f"observations/{source}.jsonl"] if reader.is_read(source) else []
         elif source is Source.ROWS:
-            requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in poll.request]
+            requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in (poll.ours or poll.request)]
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
         elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER):
             requests = [poll.request for poll in reader.polls.get(source, ())]
         else:
-            name = ttfw_rule.P95 if source is Source.RULES else _METRICS[quantity]
+            name = rules.P95 if source is Source.RULES else _METRICS.get(quantity, "up")
             requests = [timeline.request for timeline in reader.series(source, name)]
             requests += [poll.request for poll in reader.polls.get(source, ())]
         yield from requests[:1]

@@ -40,6 +40,8 @@ class Facts:
     """The same by call id."""
     indices: Mapping[str, int]
     """Number of a call by its id: ``call-1`` in sentences."""
+    others: str | None = None
+    """Why counters may hold others' calls as well as ours. None: they do not."""
 
     @staticmethod
     def of(evidence: Evidence) -> Facts:
@@ -65,6 +67,11 @@ class Facts:
     def is_ours(self) -> bool:
         """The stack is the embedded one: nobody else uses it, and its clock is ours."""
         return self.evidence.info.target == EMBEDDED
+
+    @property
+    def is_alone(self) -> bool:
+        """Nobody else uses the agent: it is ours, or its owner says so."""
+        return self.is_ours or bool(self.evidence.info.settings.get("exclusive"))
 
     def named(self, call_id: str) -> str:
         """``call-1``, or the id of a call that is not ours."""

@@ -44,7 +44,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
 def _step(gauge: Gauge, facts: Facts) -> Step:
     one = gauge.noun[:-1]
     defects: dict[str, Defect] = {f"a {one} is left behind": _left_behind(gauge)}
-    if facts.is_ours:
+    if facts.is_alone:
         defects[f"no {one} is counted"] = _flat(gauge, facts)
         defects[f"the gauge of {gauge.noun} does not come back"] = _stuck(gauge)
     return Step(
@@ -72,7 +72,7 @@ def _expected(gauge: Gauge, facts: Facts, reader: Reader) -> Reading:
     polls = reader.polls.get(Source.SFU_EXPORTER, ())
     spacing_ns = max((after.at - before.at for before, after in itertools.pairwise(polls)), default=0)
     surely = max((_surely_there(gauge, placed, poll, spacing_ns) for poll in polls), default=0)
-    is_alone, is_over = facts.is_ours, all(record.outcome in WHOLE for record in placed) and not facts.evidence.info.interrupted
+    is_alone, is_over = facts.is_alone, all(record.outcome in WHOLE for record in placed) and not facts.evidence.info.interrupted
     parts: dict[Key, Thing] = {
         ("peak",): Range(lo=base + surely, hi=base + most) if is_alone else Range(lo=surely, hi=float("inf")),
         ("after",): exactly(base) if is_alone and is_over else Range(lo=0, hi=base + most if is_alone else float("inf")),

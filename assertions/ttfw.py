@@ -1,4 +1,4 @@
-"""TTFW heard by the callers -> the agent's histogram -> Prometheus' raw samples -> the recording rule.
+"""TTFW heard by the callers -> the agent's histogram -> Prometheus' raw samples.
 
 What the agent reports is less than what callers hear by the way between them: the detection of the end of speech, the network both ways. That
 distance is bounded by parts (`Calibration`), measured once against programmed delays and never on the judged run.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from assertions import counted, distortion, ttfw_rule
+from assertions import counted, distortion
 from assertions.distance import Distances, distances
 from assertions.facts import WHOLE, Facts, late_s
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree
@@ -44,10 +44,10 @@ def trees(facts: Facts) -> Iterator[Tree]:
         admits=lambda given, reader: histograms(given, reader, way),
         read=lambda reader: counted.exported(reader, NAMES, facts),
         defects={
-            "a turn is lost": distortion.of_exporter(distortion.without_one, facts),
-            "milliseconds for seconds": distortion.of_exporter(distortion.scaled(1000.0), facts),
-            "300 ms too long": distortion.of_exporter(distortion.shifted(0.3), facts),
-            "300 ms too short": distortion.of_exporter(distortion.shifted(-0.3), facts),
+            "a turn is lost": distortion.of_exporter(distortion.without_one),
+            "milliseconds for seconds": distortion.of_exporter(distortion.scaled(1000.0)),
+            "300 ms too long": distortion.of_exporter(distortion.shifted(0.3)),
+            "300 ms too short": distortion.of_exporter(distortion.shifted(-0.3)),
         },
         show=_show,
         explain=lambda difference: _explain(difference, facts, "the agent's exporter", "callers heard ") + _kind(difference, facts),
@@ -60,15 +60,14 @@ def trees(facts: Facts) -> Iterator[Tree]:
         admits=lambda given, reader: counted.scraped(given, reader, NAMES, facts),
         read=lambda reader: counted.stored(reader, NAMES, facts),
         defects={
-            "a turn is not stored": distortion.of_samples(distortion.without_one, facts),
-            "samples end in the middle of the load": distortion.passed_on(counted.ended_early(NAMES, facts), facts),
+            "a turn is not stored": distortion.of_samples(distortion.without_one),
+            "samples end in the middle of the load": counted.ended_early(NAMES, facts),
         },
         show=_show,
         explain=lambda difference: _explain(difference, facts, "Prometheus", "may have "),
         would_catch=lambda admitted, said: "1 turn",
     )
-    steps = (exporter, samples, ttfw_rule.step(facts))
-    yield Tree(root="heard", truth=truth, steps=steps, reads=frozenset({*NAMES, *ttfw_rule.RULES}))
+    yield Tree(root="heard", truth=truth, steps=(exporter, samples), reads=frozenset(NAMES))
 
 
 def heard(facts: Facts) -> Reading:

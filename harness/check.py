@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, alerts, calls, effects, rtt, sfu, stages, tools, ttfw, turns
+from assertions import agent, alerts, calls, effects, others, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions.chains import Chains
 from assertions.facts import Facts
-from assertions.ledger import Judgement, Reading, Step, Tree, differences, judge
+from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, Verdict
+from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, UnixNs, Verdict
 
 _QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
 _OURS = ("spoken", "provoked", "heard")
@@ -32,7 +35,6 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tools/samples": (Source.PROMETHEUS,),
     "ttfw/exporter": (Source.AGENT_EXPORTER,),
     "ttfw/samples": (Source.PROMETHEUS,),
-    "ttfw/rule": (Source.PROMETHEUS, Source.RULES),
     "stt/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
     "stt/samples": (Source.PROMETHEUS,),
     "llm/exporter": (Source.AGENT_EXPORTER, Source.AGENT_RULER),
@@ -41,6 +43,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tts/samples": (Source.PROMETHEUS,),
     "sfu/rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "sfu/participants": (Source.SFU_EXPORTER, Source.SFU_API),
+    **{f"{quantity}/rule": (Source.PROMETHEUS, Source.RULES) for quantity in rules.QUANTITIES},
     "alerts/samples": (Source.ALERTS,),
     "alerts/pending": (Source.ALERTS,),
     "alerts/firing": (Source.ALERTS,),
@@ -56,7 +59,12 @@ def check(evidence: Evidence) -> Findings:
     """Every claim about the run, judged; the same findings for the same evidence."""
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
     is_drill = evidence.info.scenario.drill is not None
-    trees = [tree for quantity in ((alerts,) if is_drill else _QUANTITIES) for tree in quantity.trees(facts)]
+    facts = dataclasses.replace(facts, others=None if is_drill else others.why(facts, reader))
+    chains = Chains(reader, facts)
+    lacking = evidence.info.settings.get("lacking", {})
+    found_trees = [tree for quantity in ((alerts,) if is_drill else _QUANTITIES) for tree in quantity.trees(facts)]
+    joined = found_trees if is_drill else chains.joined(found_trees)
+    trees = [_shared(_blinded(tree, lacking), facts) for tree in joined]
     verdicts = [] if is_drill else list(agent.verdicts(facts, ruler))
     judgements: list[Judgement] = []
     judged: list[Tree] = []
@@ -70,7 +78,7 @@ def check(evidence: Evidence) -> Findings:
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += alerts.verdicts(facts, reader) if is_drill else rtt.verdicts(reader)
-    planted = tuple(_planted(judged, judgements, reader))
+    planted = tuple(_planted(judged, judgements, reader, chains))
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,
@@ -78,6 +86,45 @@ def check(evidence: Evidence) -> Findings:
         agent=agent.figures(facts),
         status=_status(evidence.info.scenario, verdicts, planted),
     )
+
+
+def _blinded(tree: Tree, lacking: Mapping[str, str]) -> Tree:
+    """The tree of a target that has not all of its metrics or tables: its hops show nothing, for the reason that the target gives."""
+    reason = next((why for name, why in lacking.items() if any(read == name or read.startswith(f"{name}_") for read in tree.reads)), None)
+    if reason is None:
+        return tree
+    steps = tuple(dataclasses.replace(step, read=lambda _: _blind(reason)) for step in tree.steps)
+    return dataclasses.replace(tree, steps=steps)
+
+
+def _shared(tree: Tree, facts: Facts) -> Tree:
+    """The tree where others' calls are counted with ours: a counter says at least what ours make it say."""
+    if facts.others is None:
+        return tree
+    steps = tuple(
+        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_of_series(step) else step
+        for step in tree.steps
+    )
+    return dataclasses.replace(tree, steps=steps)
+
+
+def _is_of_series(step: Step) -> bool:
+    """It is judged on the agent's series, which do not say whose calls they count."""
+    return bool({Source.AGENT_EXPORTER, Source.PROMETHEUS} & set(CLAIMS.get(step.claim, ())))
+
+
+def _at_least(step: Step) -> Callable[[Reading, Reader], Reading]:
+    def admits(given: Reading, reader: Reader) -> Reading:
+        admitted = step.admits(given, reader)
+        parts = {key: Range(lo=thing.lo, hi=math.inf) if isinstance(thing, Range) else thing for key, thing in admitted.parts.items()}
+        kinds = frozenset(key[0] for key in parts)
+        return dataclasses.replace(admitted, parts=parts, may_add=admitted.may_add | kinds)
+
+    return admits
+
+
+def _blind(reason: str) -> Gap:
+    return Gap(source=Source.PROMETHEUS, at=UnixNs(0), reason=reason, request="", is_blind=True)
 
 
 def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]:
@@ -103,7 +150,9 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
             reasons.append(f"{claim}: no turn of the scenario provokes a tool; give one a tool")
         if claim in limits and limits[claim] is None:
             reasons.append(f"{claim}: the scenario's slo sets no such limit")
-        reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
+        # A pattern asks for what the target can show; a name asks for itself.
+        if claim in (scenario.asked or scenario.requires):
+            reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
     return tuple(reasons)
 
 
@@ -144,6 +193,9 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
     if judgement.difference is not None:
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
         return Status.FAIL, _explained(judgement, said) + span
+    # Theirs may stand in for one of ours that was lost.
+    if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS:
+        return Status.INCONCLUSIVE, facts.others
     if judgement.admitted_defects and not judgement.is_faithful:
         return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
     if facts.evidence.info.interrupted is not None:
@@ -179,13 +231,14 @@ def _unjudged(step: Step, exc: Exception) -> Verdict:
     )
 
 
-def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader) -> Iterator[PlantedLie]:
+def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader, chains: Chains) -> Iterator[PlantedLie]:
     """Each defect of each hop that passed, told by a copy of the observations: what turns red that was not red before."""
     red = {judgement.step.claim for judgement in judgements if judgement.status is Status.FAIL}
     for judgement in judgements:
         if judgement.status is not Status.PASS or judgement.is_faithful:
             continue
-        for name, lie in judgement.lies.items():
+        for name, told in judgement.lies.items():
+            lie = chains.passed_on(reader, told)
             touched = reader.touched(lie)
             again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, with_defects=False))
             caught = [each.step.claim for each in again if each.status is Status.FAIL and each.step.claim not in red]

@@ -112,11 +112,20 @@ def _parser() -> argparse.ArgumentParser:
         verbs,
         "alerts",
         alerts.alerts,
-        "show in virtual time when the alerts of a rule file fire, and when not",
-        "voxproof alerts --virtual --rules rules.yml",
+        "show when alerts fire, and which never can: in virtual time, or on a server's history",
+        "voxproof alerts --rules rules.yml --prometheus http://localhost:9090",
     )
     verb.add_argument("--virtual", action="store_true", help="on the real engine's own clock, with series made from the rules")
-    verb.add_argument("--rules", nargs="+", metavar="FILE", help="rule files of Prometheus; without it the shipped ones")
+    verb.add_argument("--rules", nargs="+", metavar="FILE", help="rule files; without it the shipped ones, or those that --prometheus runs")
+    verb.add_argument("--prometheus", metavar="URL", help="hold the rules against the stored window of this server; it is only read")
+    verb.add_argument("--window", default="1d", metavar="DURATION", help="how much of the server's history (1d)")
+    verb.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="what was not asked by then is listed (30)")
+    shadow = "run the rules for so long on a Prometheus of ours that follows this one, without an Alertmanager: nobody is paged"
+    verb.add_argument("--shadow", type=float, metavar="SECONDS", help=shadow)
+    verb.add_argument(
+        "--drill", metavar="ALERT", help='send this alert, labelled drill="true", through the real route: people may be paged'
+    )
+    verb.add_argument("--alertmanager", metavar="URL", help="where --drill sends it")
 
     verb = _verb(
         verbs,

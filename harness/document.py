@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -33,6 +33,11 @@ class Number:
 
 
 @value
+class Yes:
+    """true or false."""
+
+
+@value
 class Listing:
     """A list of one shape."""
 
@@ -42,6 +47,13 @@ class Listing:
 @value
 class Free:
     """A mapping whose keys are the user's."""
+
+
+@value
+class Entries:
+    """A mapping whose keys are the user's and whose values have one shape."""
+
+    of: Shape
 
 
 @value
@@ -69,7 +81,7 @@ class Either:
     table: Table
 
 
-Shape = Text | Number | Listing | Free | Table | Either
+Shape = Text | Number | Yes | Listing | Free | Entries | Table | Either
 
 
 @value
@@ -121,10 +133,14 @@ def json_schema(shape: Shape) -> dict[str, Any]:
             return {"type": "integer" if shape.is_whole else "number"} | {
                 name: limit for name, limit in limits.items() if limit is not None
             }
+        case Yes():
+            return {"type": "boolean"}
         case Listing():
             return {"type": "array", "items": json_schema(shape.of)}
         case Free():
             return {"type": "object"}
+        case Entries():
+            return {"type": "object", "additionalProperties": json_schema(shape.of)}
         case Either():
             return {"oneOf": [json_schema(shape.text), json_schema(shape.table)]}
         case Table():
@@ -158,10 +174,17 @@ class _Reader:
                 if not isinstance(node, yaml.MappingNode):
                     raise self._wrong(node, path, "a mapping")
                 return _plain(node)
+            case Entries():
+                return self._entries(node, shape, path)
             case Text():
                 return self._text(node, shape, path)
             case Number():
                 return self._number(node, shape, path)
+            case Yes():
+                found = _plain(node) if isinstance(node, yaml.ScalarNode) else None
+                if not isinstance(found, bool):
+                    raise self._wrong(node, path, "true or false")
+                return found
 
     def _table(self, node: yaml.Node, shape: Table, path: Path) -> dict[str, Any]:
         if not isinstance(node, yaml.MappingNode):
@@ -171,7 +194,7 @@ class _Reader:
             name = str(key_node.value)
             line = key_node.start_mark.line + 1
             if name not in shape.keys:
-                raise UsageError(f"{self._file}:{line}: unknown key '{name}'; {_nearest(name, shape)}")
+                raise UsageError(f"{self._file}:{line}: unknown key '{name}'; {nearest(name, shape.keys)}")
             if name in found:
                 raise UsageError(f"{self._file}:{line}: key '{name}' stands here twice; delete one")
             self.lines[(*path, name)] = line
@@ -180,6 +203,19 @@ class _Reader:
             if key.is_required and name not in found:
                 line = node.start_mark.line + 1
                 raise UsageError(f"{self._file}:{line}: {_inside(path)}key '{name}' is missing: {key.says}")
+        return found
+
+    def _entries(self, node: yaml.Node, shape: Entries, path: Path) -> dict[str, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._wrong(node, path, "a mapping")
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            name = str(key_node.value)
+            line = key_node.start_mark.line + 1
+            if name in found:
+                raise UsageError(f"{self._file}:{line}: key '{name}' stands here twice; delete one")
+            self.lines[(*path, name)] = line
+            found[name] = self.read(value_node, shape.of, (*path, name))
         return found
 
     def _text(self, node: yaml.Node, shape: Text, path: Path) -> str:
@@ -224,9 +260,11 @@ def _inside(path: Path) -> str:
     return f"{said}: " if said else ""
 
 
-def _nearest(name: str, shape: Table) -> str:
-    close = difflib.get_close_matches(name, shape.keys, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known are {_names(shape)}"
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, or what there is."""
+    words = tuple(known)
+    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known are {', '.join(words)}"
 
 
 def _names(shape: Table) -> str:

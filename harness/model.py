@@ -366,6 +366,8 @@ class Poll:
     count: int
     """Samples or rows it returned."""
     request: str
+    ours: str = ""
+    """The request by our names, where the target has others."""
 
 
 @value
@@ -376,6 +378,8 @@ class Gap:
     at: UnixNs
     reason: str
     request: str
+    ours: str = ""
+    """The request by our names, where the target has others."""
     is_blind: bool = False
     """Declared in the target as never readable, with ``reason``: listed, outside the exit code."""
 
@@ -514,6 +518,8 @@ class Scenario:
     requires: tuple[str, ...]
     """Claims that must be decided."""
     slo: Slo
+    asked: tuple[str, ...] = ()
+    """``requires`` as it is written: claims, and patterns of which a target shows what it can. Empty: claims only."""
     answer_timeout_s: float = 10.0
     """Longest wait for the agent to join, and for each reply."""
     impairment: str | None = None
@@ -533,6 +539,67 @@ class Prices:
     per_call: float
     per_agent_minute: float
     currency: str
+
+
+class Lack(enum.StrEnum):
+    """Why a target does not show something."""
+
+    ABSENT = "absent"
+    """It does not exist there."""
+    FORBIDDEN = "forbidden"
+    """It exists, and we may not read it."""
+    BLIND = "blind"
+    """It can never be shown."""
+
+
+@value
+class Door:
+    """What opens an HTTP source besides its address. Credentials are values here and never written to a run directory."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """A tenant, a bearer, a basic credential."""
+    ca: str | None = None
+    """File of the authority that signed the server's certificate. None: the system's."""
+    certificate: str | None = None
+    """File of our own certificate. None: we show none."""
+    key: str | None = None
+    """File of its key."""
+
+
+@value
+class Naming:
+    """What a target calls one of our series, or one of our columns."""
+
+    name: str
+    scale: float = 1.0
+    """What one of theirs is in our unit: 0.001 for milliseconds where we say seconds."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Their label, by ours."""
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Their value, by our label and our value; of a column under the empty label."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Labels by which the series is told from others of its name; they are theirs and not passed on."""
+
+
+@value
+class TableNaming:
+    """What a target calls one of our tables, and its columns."""
+
+    name: str
+    columns: Mapping[str, Naming] = field(default_factory=dict)
+
+
+@value
+class Names:
+    """What a target calls things otherwise than we do, and what it has not. All of it by our own names."""
+
+    metrics: Mapping[str, Naming] = field(default_factory=dict)
+    """A histogram by its name without ``_bucket``, ``_sum`` and ``_count``."""
+    tables: Mapping[str, TableNaming] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Metrics and tables that the target does not show, with the reason."""
+    match: Mapping[str, str] = field(default_factory=dict)
+    """Labels that every series of ours has in its Prometheus, which holds others' as well."""
 
 
 @value
@@ -558,6 +625,27 @@ class Target:
     """Of a role that only reads: ``voxproof_judge``, or a user. None: the key's own role reads."""
     prices: Prices | None = None
     """For the estimate before the first call. None: none were given."""
+    lacks: Mapping[str, Lack] = field(default_factory=dict)
+    """Of which kind the blindness of a source is, by its name; the reason is in ``blind``."""
+    doors: Mapping[str, Door] = field(default_factory=dict)
+    """By source: what opens it besides its address."""
+    names: Names = field(default_factory=Names)
+    is_exclusive: bool = False
+    """Nobody but this run calls the agent while the run lasts: its owner says so."""
+
+
+@value
+class Cost:
+    """What reading one source put on it: our requests alone."""
+
+    source: Source
+    requests: int = 0
+    size_bytes: int = 0
+    """Of the answers, as they came over the wire."""
+    took_s: float = 0.0
+    """From each request to the last byte of its answer."""
+    items: int = 0
+    """Samples or rows in the answers."""
 
 
 @value
@@ -585,6 +673,8 @@ class RunInfo:
     interrupted: str | None = None
     """Why the run ended early: Ctrl-C, a part that died. None: it ended by itself."""
     note: str | None = None
+    cost: tuple[Cost, ...] = ()
+    """What collecting put on each source."""
 
 
 @value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import harness
 from assertions.nights import since_when
-from assertions.ttfw_rule import WINDOW_S
+from assertions.rules import WINDOW_S, definition
 from harness import history, rundir, target
 from harness.caller.prompts import PROMPTS
 from harness.check import check, undecidable
@@ -38,8 +38,12 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 
+MONITORING = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
+RECORDING = MONITORING / "rules" / "recording.yml"
 FORGETS_RATIO = 0.7
 """Share of the rules' window that passes after the load."""
+_PATIENCE_S = 60.0
+"""The longest window of which a share is waited for."""
 
 
 @value
@@ -149,7 +153,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
                 progress("interrupted again: judging what is there")
                 sources.give_up("interrupted before it was read")
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
-            run_dir.write_info(dataclasses.replace(info, parts=placed(stack.usage(), order.home)))
+            run_dir.write_info(dataclasses.replace(info, parts=placed(stack.usage(), order.home), cost=sources.cost()))
     return report(judge(run_dir.path))
 
 
@@ -245,6 +249,10 @@ def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock:
         defect=order.defect.name if order.defect else None,
     )
     run_dir.write_info(info)
+    # A target is held against the rules that it really has.
+    rules = RECORDING.read_text() if stack.target.is_embedded else sources.rules()
+    if rules is not None:
+        run_dir.observe(Source.RULES, (definition(str(RECORDING), rules, clock.now()),))
     return info
 
 
@@ -283,13 +291,19 @@ def _forget_s(info: RunInfo) -> float:
     """
     if info.interrupted or "ttfw/rule" not in info.scenario.requires:
         return 0.0
-    scale = float(info.settings.get("time_scale", 1))
-    return FORGETS_RATIO * WINDOW_S / scale if scale > 1 else 0.0
+    window_s = _window_s(info)
+    return FORGETS_RATIO * window_s if window_s <= _PATIENCE_S else 0.0
 
 
 def _window_start(info: RunInfo) -> UnixNs:
-    """Two scrapes before the run: a counter's value before the first call."""
-    return UnixNs(info.started_at - round(2e9 * float(info.settings.get("scrape_interval_s", 15.0))))
+    """The longest window of a rule and two scrapes before the run: a counter's value before the first call, and all that a rule saw at it."""
+    before_s = 2 * float(info.settings.get("scrape_interval_s", 15.0)) + _window_s(info)
+    return UnixNs(info.started_at - round(1e9 * before_s))
+
+
+def _window_s(info: RunInfo) -> float:
+    """Longest window of the rules: as the server says of its own, else of ours as this stack runs them."""
+    return float(info.settings.get("rules_window_s", WINDOW_S / float(info.settings.get("time_scale", 1))))
 
 
 def _load_limit_s(plans: tuple[CallPlan, ...]) -> float:

@@ -172,6 +172,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         greeting=data.get("greeting"),
         turns=tuple(_turn(document, index, prompts) for index in range(len(data.get("turns", ())))),
         requires=_requires(document, claims),
+        asked=tuple(document.data["requires"]),
         slo=Slo(**data.get("slo", {})),
         answer_timeout_s=float(data.get("answer_timeout_s", 10.0)),
         impairment=profiles.named(document),

@@ -22,6 +22,7 @@ from harness.model import (
 )
 from reports import ledger, network
 from reports.alerts import drawings
+from reports.cost import costs
 from reports.distribution import distribution
 from reports.headline import agent_shown, duration, monitoring_shown, size, slo_words
 from reports.timeline import drawing
@@ -34,7 +35,7 @@ _LIGHT_TONES = {Status.PASS: "good", Status.FAIL: "bad", Status.INCONCLUSIVE: "u
 _ICON_COLORS = {Status.PASS: "17734a", Status.FAIL: "b92d17", Status.INCONCLUSIVE: "8f5c00"}
 _DERIVED = (
     *("scrape_interval_s", "scrape_interval_s_by_job", "evaluation_interval_s", "lookback_s", "time_scale", "changes"),
-    *("prometheus_version", "prometheus_flavour"),
+    *("prometheus_version", "prometheus_flavour", "rules_window_s", "lacking"),
 )
 """Settings that ``changes`` tells already, or that the judgement alone needs."""
 
@@ -88,6 +89,7 @@ def page(
         calls=_calls(evidence, calls, (*wrong, *unsure), audio or {}),
         calls_left_out=_left_out(evidence, calls),
         settings=_settings(info.settings),
+        costs=costs(evidence),
         losses=ledger.losses(evidence),
         blind=ledger.blind(findings),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict
 from reports import ledger
+from reports.cost import costs
 from reports.headline import agent_line, agent_shown, headline, monitoring_shown, slo_words
 from reports.words import offset, quantity, word
 
@@ -35,6 +36,7 @@ def summary(evidence: Evidence, findings: Findings, *, run: str | None = None, s
         *_told(evidence, findings, named),
         *_ledger(findings),
         *_gaps(evidence),
+        *((_text(f"Collecting cost {' · '.join(asked)}."), "") if (asked := costs(evidence)) else ()),
         f"Exit code {ledger.exit_code(evidence, findings)}. Check again: `voxproof check {named.name}`",
     ]
     return "\n".join(lines) + "\n"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
 from reports import ledger, network
+from reports.cost import costs
 from reports.headline import agent_line, headline, slo_words
 from reports.words import milliseconds, offset, word
 
@@ -65,6 +66,8 @@ def _head(evidence: Evidence, width: int) -> list[str]:
     lines = [*_items("", headline(evidence).split(" · "), width), *_items("stack  ", [*stack, setting], width)]
     if how := network.measured(evidence):
         lines += _items("calls  ", [*how], width)
+    if asked := costs(evidence):
+        lines += _items("cost   ", [*asked], width)
     if info.interrupted is not None:
         lines += textwrap.wrap(f"ended early: {info.interrupted}", width, subsequent_indent="  ")
     for sentence in (info.note or "").splitlines():

@@ -153,6 +153,19 @@ def test_a_blind_source_is_listed_outside_the_status() -> None:
     assert findings.status is Status.PASS
 
 
+def test_a_metric_that_the_target_has_not_is_blind() -> None:
+    """Its hops are listed with the target's reason; everything else is judged."""
+    evidence = stack.run(info=replace(info(), settings={**info().settings, "lacking": {"voice_agent_turns_total": "absent: no counter"}}))
+    findings = check(evidence)
+
+    assert {verdict.claim: verdict.blind for verdict in findings.verdicts if verdict.blind and verdict.claim.startswith("turns")} == {
+        "turns/exporter": "absent: no counter",
+        "turns/samples": "absent: no counter",
+        "turns/rule": "absent: no counter",
+    }
+    assert findings.status is Status.PASS
+
+
 def test_round_trips_below_the_first_bucket_are_blind() -> None:
     """Shown, so that nobody takes them for proven."""
     sums = [
@@ -274,6 +287,12 @@ def test_limits_are_judged_on_what_callers_heard() -> None:
 def test_a_plan_that_cannot_decide_is_told_why(changes: dict[str, Any], reason: str) -> None:
     """Before the first call."""
     assert reason in undecidable(scenario(**changes), {"rows": "no key"})
+
+
+def test_a_pattern_asks_for_what_the_target_can_show() -> None:
+    """Smoke runs on a stack that shows less than ours; a claim by its name asks for itself."""
+    assert undecidable(scenario(requires=("turns/rows",), asked=("turns/*",)), {"rows": "no key"}) == ()
+    assert undecidable(scenario(requires=("turns/rows",), asked=("turns/rows",)), {"rows": "no key"}) != ()
 
 
 def test_a_plan_that_can_decide_is_not_refused() -> None:

@@ -13,13 +13,15 @@ from tests.fakes import stack
 PAGES = Path(__file__).parents[1] / "docs/claims"
 STAGES = ("stt", "llm", "tts")
 AGENT = {"calls/answered": "agent", "slo/ttfw-p50": "agent", "slo/ttfw-p95": "agent", "slo/missed-turns": "agent"}
+HOPS = {"rule": "rules", "panel": "panels"}
+"""Hops that are judged alike in every quantity have one page."""
 
 
 def page(claim: str) -> str:
     """The page of a claim's quantity, as one line."""
-    quantity = claim.partition("/")[0]
-    name = "stages" if quantity in STAGES else AGENT.get(claim, quantity)
-    return " ".join((PAGES / f"{name}.md").read_text().split())
+    quantity, _, hop = claim.partition("/")
+    name = HOPS.get(hop, "stages" if quantity in STAGES else quantity)
+    return " ".join((PAGES / f"{AGENT.get(claim, name)}.md").read_text().split())
 
 
 @pytest.mark.parametrize("claim", [*CLAIMS, "rtt/exporter"])

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
         ),
     ),
     (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.profiles", "harness.sound")),
+    (3, ("harness.door", "harness.vocabulary")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
     (4, ("harness.check", "harness.run", "harness.drill", "harness.calibrate", "harness.history", "harness.watch")),
     (5, ("harness.cli", "harness.verbs", "harness.pytest_plugin", "harness.load.locustfile")),
@@ -30,8 +31,11 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
 NOUNS, ARITHMETIC, PURE, EDGES, PATH, FACES, HOMELESS = range(7)
 ROOMS = ("caller", "load", "collect", "stack")
 """Edges that do not import each other: values are passed in."""
-EDGE_VALUES = ("harness.document", "harness.profiles", "harness.scenario", "harness.target", "harness.rundir", "harness.sound")
-"""Files that an edge reads or writes; each stands alone."""
+EDGE_VALUES = (
+    *("harness.document", "harness.profiles", "harness.scenario", "harness.target", "harness.rundir", "harness.sound"),
+    *("harness.door", "harness.vocabulary", "harness.collect.series", "harness.collect.naming"),
+)
+"""Files that an edge reads or writes, doors and names that edges share; each stands alone."""
 CLIENTS = {
     NOUNS: frozenset[str](),
     ARITHMETIC: frozenset({"numpy", "promql_parser", "yaml"}),

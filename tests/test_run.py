@@ -42,11 +42,11 @@ def test_a_run_is_named_by_its_id_where_runs_are_kept() -> None:
     assert (finished(Status.PASS).name, elsewhere.name) == ("k3f9", "fixtures/runs/lying-agent")
 
 
-def test_the_window_begins_two_scrapes_before_the_run() -> None:
-    """A counter's value before the first call is in it."""
-    info = replace(EVIDENCE.info, started_at=UnixNs(100_000_000_000), settings={"scrape_interval_s": 15})
+def test_the_window_begins_two_scrapes_and_a_rule_window_before_the_run() -> None:
+    """A counter's value before the first call is in it, and all that a rule saw at it."""
+    info = replace(EVIDENCE.info, started_at=UnixNs(100_000_000_000), settings={"scrape_interval_s": 15, "rules_window_s": 20.0})
 
-    assert _window_start(info) == 70_000_000_000
+    assert _window_start(info) == 50_000_000_000
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from harness import target
 from harness.errors import UsageError
-from harness.model import Prices, Target
+from harness.model import Door, Lack, Names, Naming, Prices, TableNaming, Target
 
 ENVIRON = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32, "SUPABASE_SERVICE_KEY": "service"}
 GOOD = """\
@@ -80,15 +80,108 @@ def test_a_token_that_only_reads_may_be_named(tmp_path: Path) -> None:
         (GOOD.replace("  url: wss", "  api_key: abc\n  url: wss"), "target.yaml:3: unknown key 'api_key'; did you mean 'api_key_env'?"),
         (
             GOOD.replace('prometheus: {url: "http://prometheus.example:9090"}\n', ""),
-            "target.yaml: prometheus.url is missing: give the address, or say under 'blind' why 'prometheus' can never be read",
+            "target.yaml: prometheus.url is missing: give the address, or say under 'absent', 'forbidden' or 'blind' why 'prometheus' "
+            "can never be read",
         ),
         (GOOD + "blind: {pixels: hosted}\n", "target.yaml:8: blind: no source is called 'pixels'; there are "),
         (GOOD + "blind: {rows: }\n", "target.yaml:8: blind: 'rows' needs a reason in words, got None"),
+        (
+            GOOD + "absent: {rules: no vmalert}\nblind: {rules: hosted}\n",
+            "target.yaml:9: blind: 'rules' is absent already; it is one of them",
+        ),
+        (
+            GOOD + "metrics:\n  voice_agent_tturns_total: bot_turns\n",
+            "target.yaml:9: metrics: no metric of ours is called 'voice_agent_tturns_total'; did you mean 'voice_agent_turns_total'?",
+        ),
+        (
+            GOOD + "metrics:\n  voice_agent_ttfw_seconds_bucket: x\n",
+            "target.yaml:9: metrics: no metric of ours is called 'voice_agent_ttfw_seconds_bucket'; "
+            "its name is 'voice_agent_ttfw_seconds' for all its series",
+        ),
+        (
+            GOOD + "metrics:\n  voice_agent_ttfw_seconds: my_ttfw_ms\n",
+            "target.yaml:9: metrics.voice_agent_ttfw_seconds: 'my_ttfw_ms' looks like ms and ours is in s; say unit: ms, or unit: s",
+        ),
+        (
+            GOOD + "metrics:\n  voice_agent_turns_total: {name: turns, unit: ms}\n",
+            "target.yaml:9: metrics.voice_agent_turns_total: ours has no unit; say scale instead",
+        ),
+        (
+            GOOD + "metrics:\n  voice_agent_turns_total: {name: turns, absent: none}\n",
+            "target.yaml:9: metrics.voice_agent_turns_total: says 'absent' and what it is called; leave one out",
+        ),
+        (
+            GOOD + "tables:\n  calls: {columns: {duration_second: length}}\n",
+            "target.yaml:9: tables.calls.columns: no column of ours is called 'duration_second'; did you mean 'duration_seconds'?",
+        ),
+        (
+            GOOD.replace("prometheus: {", "prometheus: {cert_file: me.pem, "),
+            "target.yaml:6: prometheus.cert_file needs key_file beside it",
+        ),
+        (
+            GOOD.replace("prometheus: {", "prometheus: {ca_file: nobody.pem, "),
+            "target.yaml:6: prometheus.ca_file: there is no file ",
+        ),
+        (
+            GOOD.replace("prometheus: {", "prometheus: {headers: {X-Scope-OrgID: {env: TENANT}}, "),
+            "target.yaml:6: prometheus.headers.X-Scope-OrgID: the environment variable TENANT is not set; export it, or name another",
+        ),
+        (GOOD + "exclusive: perhaps\n", "target.yaml:8: exclusive: wanted true or false, got 'perhaps'"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(tmp_path: Path, text: str, said: str) -> None:
     """What, where, got, wanted."""
     assert complaint(tmp_path, text).startswith(said)
+
+
+def test_a_door_is_opened_by_headers_and_variables(tmp_path: Path) -> None:
+    """A tenant in the file, a bearer in the environment; user and password for an exposition that wants them."""
+    text = GOOD.replace("prometheus: {", "prometheus: {headers: {X-Scope-OrgID: team-a}, bearer_env: PROMETHEUS_TOKEN, ")
+    text = text.replace("  url: wss", "  basic_env: SFU_METRICS\n  url: wss")
+    read = load(tmp_path, text, ENVIRON | {"PROMETHEUS_TOKEN": "t", "SFU_METRICS": "me:pw"})
+
+    assert read.doors == {
+        "sfu-exporter": Door(headers={"Authorization": "Basic bWU6cHc="}),
+        "prometheus": Door(headers={"X-Scope-OrgID": "team-a", "Authorization": "Bearer t"}),
+    }
+
+
+def test_names_and_units_are_read(tmp_path: Path) -> None:
+    """A text is a name; a unit becomes a scale; what is not there has a reason."""
+    read = load(
+        tmp_path,
+        GOOD
+        + """\
+metrics:
+  voice_agent_ttfw_seconds: {name: my_ttfw_ms, unit: ms}
+  voice_agent_turns_total: bot_turns
+  voice_agent_tool_calls_total: {absent: it has no tools}
+tables:
+  calls: {name: call_log, columns: {call_id: conversation, duration_seconds: {name: minutes, unit: min}}}
+""",
+    )
+
+    assert read.names == Names(
+        metrics={
+            "voice_agent_ttfw_seconds": Naming(name="my_ttfw_ms", scale=0.001),
+            "voice_agent_turns_total": Naming(name="bot_turns"),
+        },
+        tables={
+            "calls": TableNaming(
+                name="call_log", columns={"call_id": Naming(name="conversation"), "duration_seconds": Naming(name="minutes", scale=60.0)}
+            )
+        },
+        lacking={"voice_agent_tool_calls_total": "absent: it has no tools"},
+    )
+
+
+def test_what_a_target_does_not_show_is_told_by_kind(tmp_path: Path) -> None:
+    """Absent, forbidden or blind; what would unlock it differs."""
+    text = GOOD.replace('prometheus: {url: "http://prometheus.example:9090"}\n', "")
+    read = load(tmp_path, text + "forbidden: {prometheus: no account yet}\nabsent: {rules: there are none}\n")
+
+    assert read.blind == {"prometheus": "forbidden: no account yet", "rules": "absent: there are none"}
+    assert read.lacks == {"prometheus": Lack.FORBIDDEN, "rules": Lack.ABSENT}
 
 
 def test_an_unset_variable_is_named(tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample as Line
 
 from harness.clock import Clock
+from harness.collect.naming import OURS, Translator
 from harness.collect.series import is_judged
 from harness.model import Gap, Observation, Poll, Sample, Source, UnixNs
 
 POLL_EVERY_S = 1.0
-_TIMEOUT_S = 3.0
+TIMEOUT_S = 3.0
 
 Sink = Callable[[Source, Iterable[Observation | Gap]], None]
 """Where observations go: ``RunDir.observe``."""
@@ -26,9 +27,10 @@ Sink = Callable[[Source, Iterable[Observation | Gap]], None]
 class Exporter:
     """One exporter, as our own scrapes see it."""
 
-    def __init__(self, source: Source, url: str, *, clock: Clock, client: httpx.Client) -> None:
+    def __init__(self, source: Source, url: str, *, clock: Clock, client: httpx.Client, names: Translator = OURS) -> None:
         self.source = source
         self.url = url
+        self._names = names
         self._clock = clock
         self._client = client
         self.changed_at: UnixNs | None = None
@@ -46,9 +48,9 @@ class Exporter:
             self._before = self._failure = None
         at = self._clock.now()
         try:
-            response = self._client.get(self.url, timeout=_TIMEOUT_S)
+            response = self._client.get(self.url, timeout=TIMEOUT_S)
             response.raise_for_status()
-            lines = judged_lines(response.text, response.headers.get("content-type", ""))
+            lines = judged_lines(response.text, response.headers.get("content-type", ""), self._names)
         except httpx.HTTPStatusError as exc:
             return self._gap(at, f"answered {exc.response.status_code}")
         except httpx.HTTPError as exc:
@@ -77,13 +79,14 @@ class Exporter:
         return () if is_known else (Gap(source=self.source, at=at, reason=reason, request=self.url),)
 
 
-def judged_lines(text: str, content_type: str) -> tuple[Line, ...]:
-    """The samples of an exposition that we judge, in its order.
+def judged_lines(text: str, content_type: str, names: Translator = OURS) -> tuple[Line, ...]:
+    """The samples of an exposition that we judge, in its order, by our names.
 
     Raises ValueError if the text is no exposition.
     """
     parse = openmetrics.text_string_to_metric_families if "openmetrics" in content_type else text_string_to_metric_families
-    return tuple(line for family in parse(text) for line in family.samples if is_judged(line.name))
+    told = (names.series(line.name, line.labels, line.value) for family in parse(text) for line in family.samples)
+    return tuple(Line(found[0], dict(found[1]), found[2]) for found in told if found is not None and is_judged(found[0]))
 
 
 @contextlib.contextmanager
@@ -101,7 +104,7 @@ def record(exporters: Sequence[Exporter], sink: Sink, *, every_s: float = POLL_E
     finally:
         is_over.set()
         for thread in threads:
-            thread.join(2 * _TIMEOUT_S)
+            thread.join(2 * TIMEOUT_S)
 
 
 def _poll_until(exporter: Exporter, sink: Sink, every_s: float, is_over: threading.Event) -> None:

@@ -12,14 +12,16 @@ import yaml
 
 from harness.clock import Clock
 from harness.collect import series
+from harness.collect.naming import OURS, Translator
 from harness.model import Gap, Observation, Poll, Sample, Source, UnixNs
 
-_TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0
 _QUERIES = (
     (Source.PROMETHEUS, (*series.AGENT, *series.SFU)),
     (Source.PROMETHEUS, series.SCRAPES),
     (Source.RULES, series.RULES),
 )
+_WINDOW = re.compile(r"\[([0-9a-z]+)\]")
 _DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 
@@ -27,8 +29,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 60
 class Prometheus:
     """One server, over its HTTP API."""
 
-    def __init__(self, url: str, *, clock: Clock, client: httpx.Client) -> None:
+    def __init__(self, url: str, *, clock: Clock, client: httpx.Client, names: Translator = OURS) -> None:
         self.url = url.rstrip("/")
+        self._names = names
         self._clock = clock
         self._client = client
 
@@ -44,7 +47,23 @@ class Prometheus:
             "prometheus_version": str(build.get("version", "unknown")),
             "prometheus_flavour": "prometheus" if "goVersion" in build else "unknown",
             **(intervals(config) if config else {}),
+            **_longest_window(self.rules()),
         }
+
+    def rules(self) -> str | None:
+        """The text of a rule file with those of its recording rules that we judge, in our words. None: it has none, or does not show them."""
+        groups = (self._get("/api/v1/rules", {"type": "record"}) or {}).get("groups") or ()
+        told = [
+            {"record": record, "expr": self._names.expression(rule["query"])}
+            for group in groups
+            for rule in group.get("rules") or ()
+            if rule.get("type") == "recording" and (record := self._record(rule["name"])) is not None
+        ]
+        return yaml.safe_dump({"groups": [{"name": "theirs", "rules": told}]}, sort_keys=False) if told else None
+
+    def _record(self, theirs: str) -> str | None:
+        told = self._names.series(theirs, {}, 0.0)
+        return told[0] if told is not None and series.is_recorded(told[0]) else None
 
     def has_tried_all(self, since: UnixNs) -> bool:
         """Every target has been scraped, or tried in vain, after ``since``. True if the server does not say."""
@@ -55,15 +74,15 @@ class Prometheus:
     def _read(self, source: Source, names: tuple[str, ...], since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
         # +1 s: 3.x windows are left-open.
         window_s = math.ceil((until - since) / 1e9) + 1
-        query = f'{{__name__=~"{"|".join(names)}"}}[{window_s}s]'
+        query = f"{self._names.selector(names)}[{window_s}s]"
         parameters = {"query": query, "time": f"{until / 1e9:.3f}"}
         request = str(httpx.URL(f"{self.url}/api/v1/query", params=parameters))
         at = self._clock.now()
         try:
-            response = self._client.get(request, timeout=_TIMEOUT_S)
+            response = self._client.get(request, timeout=TIMEOUT_S)
             if response.status_code != httpx.codes.OK:
                 return (Gap(source=source, at=at, reason=f"answered {response.status_code}: {response.text[:200]}", request=request),)
-            samples = tuple(matrix(response.json(), source=source, request=request))
+            samples = tuple(matrix(response.json(), source=source, request=request, names=self._names))
         except httpx.HTTPError as exc:
             return (Gap(source=source, at=at, reason=f"{type(exc).__name__}: {exc}", request=request),)
         except (ValueError, KeyError, TypeError) as exc:
@@ -73,7 +92,7 @@ class Prometheus:
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> dict[str, Any] | None:
         try:
-            response = self._client.get(self.url + path, params=parameters, timeout=_TIMEOUT_S)
+            response = self._client.get(self.url + path, params=parameters, timeout=TIMEOUT_S)
             response.raise_for_status()
             data = response.json()["data"]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
@@ -81,15 +100,22 @@ class Prometheus:
         return data if isinstance(data, dict) else None
 
 
-def matrix(answer: Mapping[str, Any], *, source: Source, request: str) -> Iterator[Sample]:
-    """The samples of a range selector's answer. Native histograms have none."""
+def _longest_window(rules: str | None) -> dict[str, float]:
+    """``rules_window_s``, if there is a rule with a window."""
+    windows = [seconds(window) for window in _WINDOW.findall(rules or "")]
+    return {"rules_window_s": max(windows)} if windows else {}
+
+
+def matrix(answer: Mapping[str, Any], *, source: Source, request: str, names: Translator = OURS) -> Iterator[Sample]:
+    """The samples of a range selector's answer, by our names. Native histograms have none."""
     for entry in answer["data"]["result"]:
         labels = dict(entry["metric"])
         name = labels.pop("__name__")
         for seconds, number in entry.get("values", ()):
-            yield Sample(
-                source=source, name=name, labels=labels, value=float(number), at=UnixNs(round(seconds * 1000) * 1_000_000), request=request
-            )
+            told = names.series(name, labels, float(number))
+            if told is not None:
+                at = UnixNs(round(seconds * 1000) * 1_000_000)
+                yield Sample(source=source, name=told[0], labels=told[1], value=told[2], at=at, request=request)
 
 
 def intervals(config: str) -> dict[str, Any]:

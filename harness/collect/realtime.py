@@ -18,6 +18,7 @@ from realtime import AsyncRealtimeChannel, RealtimeSubscribeStates
 from supabase import AsyncClient, AsyncClientOptions, acreate_client
 
 from harness.clock import Clock
+from harness.collect.naming import OURS, Translator
 from harness.measure.delivery import Break, Canary, Heard, ServerClock, Told
 from harness.model import UnixNs, value
 
@@ -44,6 +45,8 @@ class Access:
     """A key of the project: every request and socket brings it."""
     token: str | None = None
     """Whose eyes to hear with: of a user or of the judge. None: the key's own."""
+    names: Translator = OURS
+    """What the project calls its tables and columns."""
     canary_key: str | None = None
     """A key that may write canaries. None: ready means only that the server says so, which is the weaker proof."""
 
@@ -133,7 +136,7 @@ class Listener:
 
     async def _subscribe(self, client: AsyncClient) -> None:
         channel: AsyncRealtimeChannel = client.channel(f"voxproof-{uuid.uuid4().hex[:8]}")
-        for event, table in (*WISHES, ("INSERT", CANARIES)):
+        for event, table in (*((event, self._access.names.table(table)) for event, table in WISHES), ("INSERT", CANARIES)):
             if table != CANARIES or self._access.canary_key:
                 channel.on_postgres_changes(event, self._guarded(self._take), table=table, schema="public")  # type: ignore[arg-type]
         channel.on_system(self._guarded(self._take_system))
@@ -195,6 +198,8 @@ class Listener:
         if table == CANARIES:
             self._take_canary(record["id"], at)
             return
+        table = self._access.names.ours(table)
+        record = self._access.names.row(table, record)
         self._sink(
             Heard(
                 table=table,

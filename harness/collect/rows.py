@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import httpx
 from postgrest.exceptions import APIError
 from supabase import Client, ClientOptions, create_client
 
+from harness import door
 from harness.clock import Clock
-from harness.model import Gap, Observation, Poll, Row, Source
+from harness.collect.naming import OURS, Translator
+from harness.model import Door, Gap, Observation, Poll, Row, Source
 
 TABLES = {"calls": "start_time", "transcripts": "timestamp", "tool_executions": "executed_at"}
 """Each table with the column that orders it; ``id`` makes the order total, without which pages repeat and skip rows."""
-_TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0
 _IDS = 50
 """Call ids a request: they travel in its URL."""
 _PAGE = 500
@@ -34,12 +36,16 @@ class Rows:
         *,
         token: str | None = None,
         clock: Clock,
-        trust_env: bool = True,
-        transport: httpx.BaseTransport | None = None,
+        client: httpx.Client | None = None,
+        names: Translator = OURS,
+        lacking: Collection[str] = (),
     ) -> None:
+        """client: what opens the door, from now on ours; one of our own if absent. lacking: tables that the target has not."""
         self._url = url.rstrip("/")
         self._clock = clock
-        self._http = httpx.Client(http2=False, timeout=_TIMEOUT_S, trust_env=trust_env, transport=transport)
+        self._http = client or door.client(Door(), trust_env=True, timeout_s=TIMEOUT_S)
+        self._names = names
+        self._tables = tuple(table for table in TABLES if table not in lacking)
         # No retries: they hide outages. HTTP/1.1: a shared HTTP/2 connection breaks across threads.
         options = ClientOptions(httpx_client=self._http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False)
         self._client: Client = create_client(self._url, key, options)
@@ -54,10 +60,12 @@ class Rows:
 
     def read(self, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
         """Every row of these calls in every table; a Gap for each table that could not be read."""
-        return tuple(item for table in TABLES for item in self._read(table, call_ids))
+        return tuple(item for table in self._tables for item in self._read(table, call_ids))
 
     def open_calls(self, call_ids: Sequence[str]) -> int | None:
         """How many of these calls have a row without an end. None: the rows could not be read."""
+        if "calls" not in self._tables:
+            return None
         read = self._read("calls", call_ids)
         if any(isinstance(item, Gap) for item in read):
             return None
@@ -65,22 +73,35 @@ class Rows:
 
     def _read(self, table: str, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
         at = self._clock.now()
-        request = f"{self._url}/rest/v1/{table}?select=*&call_id=in.({','.join(call_ids)})&order={TABLES[table]},id"
+        theirs, ours, order = self._named(table)
+        mark = "" if theirs == table else f"/rest/v1/{table}?"
+        request = f"{self._url}/rest/v1/{theirs}?select=*&{ours}=in.({','.join(call_ids)})&order={','.join(order)}"
         try:
             found = [columns for start in range(0, len(call_ids), _IDS) for columns in self._pages(table, call_ids[start : start + _IDS])]
         except APIError as exc:
-            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request),)
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request, ours=mark),)
         except httpx.HTTPError as exc:
-            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request),)
-        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request)
-        return (poll, *(Row(source=Source.ROWS, table=table, columns=columns, at=at, request=request) for columns in found))
+            return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request, ours=mark),)
+        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request, ours=mark)
+        told = (self._names.row(table, columns) for columns in found)
+        return (poll, *(Row(source=Source.ROWS, table=table, columns=columns, at=at, request=request) for columns in told))
 
     def _pages(self, table: str, call_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         start = 0
+        theirs, ours, (first, second) = self._named(table)
         while True:
-            wanted = self._client.table(table).select("*").in_("call_id", list(call_ids))
-            page: list[Any] = wanted.order(TABLES[table]).order("id").range(start, start + _PAGE - 1).execute().data
+            wanted = self._client.table(theirs).select("*").in_(ours, list(call_ids))
+            page: list[Any] = wanted.order(first).order(second).range(start, start + _PAGE - 1).execute().data
             yield from page
             start += len(page)
             if len(page) < _PAGE:
                 return
+
+    def _named(self, table: str) -> tuple[str, str, tuple[str, str]]:
+        """What the target calls a table, its call id, and the columns that order it."""
+        names = self._names
+        return (
+            names.table(table),
+            names.column(table, "call_id"),
+            (names.column(table, TABLES[table]), names.column(table, "id")),
+        )

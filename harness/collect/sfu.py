@@ -9,6 +9,7 @@ import aiohttp
 from livekit.api import ListParticipantsRequest, ListRoomsRequest, LiveKitAPI, ServerError
 
 from harness.clock import Clock
+from harness.door import Meter
 from harness.model import Gap, Observation, Poll, Sample, Source
 
 _TIMEOUT_S = 5.0
@@ -17,11 +18,13 @@ _TIMEOUT_S = 5.0
 class Sfu:
     """One media server, over its API."""
 
-    def __init__(self, url: str, api_key: str, api_secret: str, *, clock: Clock) -> None:
+    def __init__(self, url: str, api_key: str, api_secret: str, *, clock: Clock, meter: Meter | None = None) -> None:
+        """meter: counts requests and their time; the client does not say how long an answer was."""
         self._url = url
         self._key = api_key
         self._secret = api_secret
         self._clock = clock
+        self._meter = meter
 
     def read(self, rooms: Sequence[str]) -> tuple[Observation | Gap, ...]:
         """How many of ``rooms`` exist (``rooms``), who is in them (``participants``), and in each (``room_participants``)."""
@@ -34,6 +37,8 @@ class Sfu:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             return (Gap(source=Source.SFU_API, at=at, reason=f"{type(exc).__name__}: {exc}", request=request),)
         took_s = (self._clock.now() - at) / 1e9
+        if self._meter:
+            self._meter.add(took_s=took_s, size_bytes=0, requests=1 + len(present))
         said = (
             Sample(source=Source.SFU_API, name="rooms", labels={}, value=len(present), at=at, request=request),
             Sample(source=Source.SFU_API, name="participants", labels={}, value=sum(present.values()), at=at, request=request),

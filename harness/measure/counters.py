@@ -1,9 +1,11 @@
-"""Growth of counters: what really grew between two instants, and what Prometheus' extrapolation says of it."""
+"""Growth of counters: what really grew between two instants, and what an engine says of it."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+
+from harness.model import value
 
 Samples = Sequence[tuple[int, float]]
 """(instant in milliseconds, value), ascending. Milliseconds are Prometheus' own resolution: with them the results are the same to the last bit."""
@@ -23,14 +25,59 @@ def increase(samples: Samples, start_ms: int, end_ms: int) -> float:
 
     samples: those inside the window, at least two. Prometheus 3 leaves the window's start out, Prometheus 2 took it in.
     """
-    grown = _grown(samples)
-    return grown * _factor(samples, grown, start_ms, end_ms)
+    return extrapolated(_grown(samples), Window.of(samples, start_ms, end_ms))
 
 
 def rate(samples: Samples, start_ms: int, end_ms: int) -> float:
     """``rate()`` of Prometheus, a second; see `increase`."""
-    grown = _grown(samples)
-    return grown * (_factor(samples, grown, start_ms, end_ms) / ((end_ms - start_ms) / 1000))
+    return extrapolated_rate(_grown(samples), Window.of(samples, start_ms, end_ms))
+
+
+@value
+class Window:
+    """What the extrapolation has to know of a window and of the samples in it."""
+
+    first_ms: int
+    first: float
+    """Value of the first sample."""
+    last_ms: int
+    count: int
+    start_ms: int
+    end_ms: int
+
+    @staticmethod
+    def of(samples: Samples, start_ms: int, end_ms: int) -> Window:
+        """The window around ``samples``."""
+        (first_ms, first), (last_ms, _) = samples[0], samples[-1]
+        return Window(first_ms=first_ms, first=first, last_ms=last_ms, count=len(samples), start_ms=start_ms, end_ms=end_ms)
+
+    def stretch(self, grown: float) -> float:
+        """How much longer the extrapolated span is than the sampled one.
+
+        An edge nearer than 1.1 mean spacings is reached, a farther one by half a spacing; a counter is not extrapolated below 0. The order of
+        the operations is that of prometheus promql/functions.go, extrapolatedRate.
+        """
+        sampled_s = (self.last_ms - self.first_ms) / 1000
+        spacing_s = sampled_s / (self.count - 1)
+        limit_s = spacing_s * 1.1
+        to_start_s, to_end_s = (self.first_ms - self.start_ms) / 1000, (self.end_ms - self.last_ms) / 1000
+        if to_start_s >= limit_s:
+            to_start_s = spacing_s / 2
+        if grown > 0 and self.first >= 0:
+            to_start_s = min(to_start_s, sampled_s * (self.first / grown))
+        if to_end_s >= limit_s:
+            to_end_s = spacing_s / 2
+        return (sampled_s + to_start_s + to_end_s) / sampled_s
+
+
+def extrapolated(grown: float, window: Window) -> float:
+    """The increase over a window whose samples grew by ``grown``."""
+    return grown * window.stretch(grown)
+
+
+def extrapolated_rate(grown: float, window: Window) -> float:
+    """The same, a second."""
+    return grown * (window.stretch(grown) / ((window.end_ms - window.start_ms) / 1000))
 
 
 def _grown(samples: Samples) -> float:
@@ -44,21 +91,59 @@ def _grown(samples: Samples) -> float:
     return grown
 
 
-def _factor(samples: Samples, grown: float, start_ms: int, end_ms: int) -> float:
-    """How much longer the extrapolated span is than the sampled one.
+def unextrapolated_increase(samples: Samples, first: int, start_ms: int) -> float | None:
+    """``increase()`` of VictoriaMetrics: from the last sample before the window to the last one in it. None: no series there.
 
-    An edge nearer than 1.1 mean spacings is reached, a farther one by half a spacing; a counter is not extrapolated below 0. The order of the
-    operations is that of prometheus promql/functions.go, extrapolatedRate.
+    samples: all up to the window's end. first: index of the first one inside. The order of the decisions is that of VictoriaMetrics
+    app/vmselect/promql/rollup.go, rollupDelta.
     """
-    (first_ms, first), (last_ms, _) = samples[0], samples[-1]
-    sampled_s = (last_ms - first_ms) / 1000
-    spacing_s = sampled_s / (len(samples) - 1)
-    limit_s = spacing_s * 1.1
-    to_start_s, to_end_s = (first_ms - start_ms) / 1000, (end_ms - last_ms) / 1000
-    if to_start_s >= limit_s:
-        to_start_s = spacing_s / 2
-    if grown > 0 and first >= 0:
-        to_start_s = min(to_start_s, sampled_s * (first / grown))
-    if to_end_s >= limit_s:
-        to_end_s = spacing_s / 2
-    return (sampled_s + to_start_s + to_end_s) / sampled_s
+    inside = _continued(samples)[first:]
+    before = _before(samples, first, start_ms)
+    if before is None and inside:
+        step = abs(inside[1][1] - inside[0][1]) if len(inside) > 1 else 0.0
+        is_new = abs(inside[0][1]) < 10 * ((step or 10) + 1)
+        base = 0.0 if is_new else inside[0][1]
+        return inside[-1][1] - base
+    if before is None:
+        return None
+    return inside[-1][1] - _continued(samples)[before][1] if inside else 0.0
+
+
+def unextrapolated_rate(samples: Samples, first: int, start_ms: int) -> float | None:
+    """``rate()`` of VictoriaMetrics, a second; see `unextrapolated_increase`. None: no series, or one sample without one before it."""
+    known = _continued(samples)
+    inside = known[first:]
+    before = _before(samples, first, start_ms)
+    if before is not None:
+        inside = [known[before], *inside]
+        if len(inside) == 1:
+            return 0.0
+    if len(inside) < 2:
+        return None
+    (first_ms, low), (last_ms, high) = inside[0], inside[-1]
+    return (high - low) / ((last_ms - first_ms) / 1000)
+
+
+def _continued(samples: Samples) -> list[tuple[int, float]]:
+    """As if no restart had taken anything away."""
+    lost, found = 0.0, []
+    for index, (at, number) in enumerate(samples):
+        if index and number < samples[index - 1][1]:
+            lost += samples[index - 1][1]
+        found.append((at, number + lost))
+    return found
+
+
+def _before(samples: Samples, first: int, start_ms: int) -> int | None:
+    """Index of the sample that a window goes on from: the one before it, unless it is older than a gap is taken to be."""
+    if not first:
+        return None
+    spacings = sorted(after - before for (before, _), (after, _) in itertools.pairwise(samples[-_SPACINGS - 1 :]))
+    usual_ms = spacings[round(0.6 * (len(spacings) - 1))] if spacings else 0
+    longest_ms = usual_ms + next((usual_ms * times for limit_ms, times in _PATIENCE if usual_ms <= limit_ms), usual_ms / 8)
+    return first - 1 if samples[first - 1][0] > start_ms - longest_ms else None
+
+
+_SPACINGS = 20
+_PATIENCE = ((2_000, 4.0), (4_000, 2.0), (8_000, 1.0), (16_000, 0.5), (32_000, 0.25))
+"""Up to which usual spacing a gap of how many more of it is bridged: getMaxPrevInterval of VictoriaMetrics' rollup.go."""

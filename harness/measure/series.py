@@ -57,17 +57,17 @@ class Reader:
 
         mark: only readings whose request contains it count, for a source that is read by several requests.
         """
-        found = [gap for gap in self.gaps.get(source, ()) if gap.is_blind or mark in gap.request]
+        found = [gap for gap in self.gaps.get(source, ()) if gap.is_blind or _has(gap, mark)]
         if not found:
             return None
-        polls = [poll for poll in self.polls.get(source, ()) if mark in poll.request]
+        polls = [poll for poll in self.polls.get(source, ()) if _has(poll, mark)]
         if polls and polls[-1].at > found[-1].at and not found[-1].is_blind:
             return None
         return found[-1]
 
     def is_read(self, source: Source, mark: str = "") -> bool:
         """Something was read of ``source`` at least once."""
-        return any(mark in poll.request for poll in self.polls.get(source, ()))
+        return any(_has(poll, mark) for poll in self.polls.get(source, ()))
 
     def series(self, source: Source, name: str) -> tuple[Timeline, ...]:
         """The series called ``name``."""
@@ -106,6 +106,10 @@ class Reader:
             if ours[source].get(name) is not theirs[source].get(name)
         }
         return frozenset(tables | names)
+
+
+def _has(item: Poll | Gap, mark: str) -> bool:
+    return mark in (item.ours or item.request)
 
 
 def _timelines(observations: Iterable[Observation]) -> dict[Source, dict[str, tuple[Timeline, ...]]]:

@@ -10,7 +10,7 @@ import promql_parser as pp
 
 from harness.errors import UsageError
 from harness.model import value
-from harness.rules.evaluate import LOOKBACK_S, Database, Labels, vector
+from harness.rules.evaluate import LOOKBACK_S, Database, Evaluator, Labels
 from harness.rules.rulefile import Entry, entries
 from harness.rules.scale import to_ms
 
@@ -48,12 +48,32 @@ class Phase:
     """``pending`` or ``firing``; an inactive one is absent."""
 
 
-def alert_rules(path: Path) -> tuple[AlertRule, ...]:
+def alert_rules(path: Path, *, interval_s: float = DEFAULT_INTERVAL_S) -> tuple[AlertRule, ...]:
     """The alerting rules of a rule file, in order.
 
-    Raises UsageError with file and line for text that is no rule file and for an expression that is no PromQL.
+    interval_s: of groups that name none. Raises UsageError with file and line for text that is no rule file and for an expression that is no
+    PromQL.
     """
-    return tuple(_rule(entry, path) for entry in entries(path) if "alert" in entry.rule)
+    return tuple(_rule(entry, str(path), interval_s) for entry in entries(path) if "alert" in entry.rule)
+
+
+def served_rules(groups: Sequence[Mapping[str, Any]]) -> tuple[AlertRule, ...]:
+    """The alerting rules that a Prometheus runs, from the groups of its /api/v1/rules."""
+    found = []
+    for group in groups:
+        interval = {"name": group.get("name", ""), "interval": f"{round(float(group['interval']) * 1000)}ms"}
+        for rule in group["rules"]:
+            if rule.get("type") == "alerting":
+                text = {
+                    "alert": rule["name"],
+                    "expr": rule["query"],
+                    "for": f"{round(float(rule.get('duration', 0)) * 1000)}ms",
+                    "keep_firing_for": f"{round(float(rule.get('keepFiringFor', 0)) * 1000)}ms",
+                    "labels": rule.get("labels") or {},
+                    "annotations": rule.get("annotations") or {},
+                }
+                found.append(_rule(Entry(group=interval, rule=text, line=0), str(group.get("file", "")), DEFAULT_INTERVAL_S))
+    return tuple(found)
 
 
 def phases(rule: AlertRule, database: Database, start_s: float, end_s: float) -> Iterator[Phase]:
@@ -64,9 +84,9 @@ def phases(rule: AlertRule, database: Database, start_s: float, end_s: float) ->
 
 def replayed(rule: AlertRule, database: Database, evaluations_s: Iterable[float], *, lookback_s: float = LOOKBACK_S) -> Iterator[Phase]:
     """The rule's state at each of ``evaluations_s``, ascending, over raw samples as they were stored."""
-    tree = pp.parse(rule.expression)
+    evaluator = Evaluator(database, lookback_s=lookback_s)
     # A sum of milliseconds in floating point is not the nearest number to its decimals, as the stored instants are; windows are left-open.
-    asked = ((at_s, vector(tree, database, round(at_s - rule.query_offset_s, 3), lookback_s=lookback_s)) for at_s in evaluations_s)
+    asked = ((at_s, evaluator.vector(rule.expression, round(at_s - rule.query_offset_s, 3))) for at_s in evaluations_s)
     return machine(rule, asked)
 
 
@@ -137,7 +157,7 @@ def _identity(labels: Labels) -> Labels:
     return tuple(pair for pair in labels if pair[0] != "__name__")
 
 
-def _rule(entry: Entry, path: Path) -> AlertRule:
+def _rule(entry: Entry, path: str, interval_s: float) -> AlertRule:
     group, rule = entry.group, entry.rule
     expression = str(rule.get("expr", ""))
     try:
@@ -147,12 +167,12 @@ def _rule(entry: Entry, path: Path) -> AlertRule:
     return AlertRule(
         name=str(rule["alert"]),
         group=str(group.get("name", "")),
-        path=str(path),
+        path=path,
         line=entry.line,
         expression=expression,
         for_s=to_ms(str(rule.get("for", "0"))) / 1000,
         keep_firing_for_s=to_ms(str(rule.get("keep_firing_for", "0"))) / 1000,
-        interval_s=to_ms(str(group["interval"])) / 1000 if "interval" in group else DEFAULT_INTERVAL_S,
+        interval_s=to_ms(str(group["interval"])) / 1000 if "interval" in group else interval_s,
         labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
         annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
         text=rule,

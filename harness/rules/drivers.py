@@ -13,11 +13,12 @@ import promql_parser as pp
 
 from harness.model import value
 from harness.rules.evaluate import vector
-from harness.rules.inputs import Input, Level, Timeline, Toggle, constants, database, grid, inputs, widest_s
+from harness.rules.inputs import Input, Level, Ramp, Timeline, Toggle, constants, database, grid, inputs, widest_s
 from harness.rules.tree import arms
 
 _LEVELS = (0.0, 1.0, -1.0, 0.5, 2.0, 10.0, 100.0, 1e3, 1e6, 1e9, 1e12)
 _TOGGLES = (Toggle(low=0.0, high=1.0), Toggle(low=1.0, high=1e6))
+_RAMPS = (Ramp(start=0.0, per_s=1.0), Ramp(start=1e6, per_s=-1e3), Ramp(start=0.0, per_s=1e6))
 _REST = (100.0, 1.0, 0.0)
 """Levels tried for the inputs that are not the driver."""
 _MANY = 3
@@ -40,12 +41,16 @@ def steps(tree: pp.Expr) -> tuple[Step, ...]:
     """How to turn the expression: one way for each arm of its outermost ``or`` that has one. Empty: none was found."""
     if not inputs(tree):
         return (Step(calm={}, breach={}, driver=None, threshold=None),) if holds(tree, {}) else ()
-    alone = [_search(arm) for arm in arms(tree)]
+    return _steps(tree, alike=False) or _steps(tree, alike=True)
+
+
+def _steps(tree: pp.Expr, *, alike: bool) -> tuple[Step, ...]:
+    alone = [_search(arm, inputs(arm, alike=alike)) for arm in arms(tree)]
     if len(alone) == 1:
         return tuple(step for step in alone if step is not None)
     # An arm that nothing turns is held at whatever keeps the others calm.
     calm = {entry: level for step in alone if step is not None for entry, level in step.calm.items()}
-    calm = {**dict.fromkeys(inputs(tree), None), **calm}
+    calm = {**dict.fromkeys(inputs(tree, alike=alike), None), **calm}
     if holds(tree, calm):
         return ()
     found = []
@@ -60,17 +65,20 @@ def steps(tree: pp.Expr) -> tuple[Step, ...]:
 def holds(tree: pp.Expr, levels: Mapping[Input, Level]) -> bool:
     """Whether the expression is true in the steady state of ``levels``."""
     widest = widest_s(tree)
-    # Few samples will do where nothing changes; twelve in the widest window, and no gap beyond the lookback.
-    spacing_s = 15.0 if any(isinstance(level, Toggle) for level in levels.values()) else min(60.0, grid(max(widest, 180.0) / 12))
+    # Few samples will do where nothing changes: twelve in the widest window, and no gap beyond the lookback.
+    spacing_s = 15.0 if any(isinstance(level, Toggle) for level in levels.values()) else min(240.0, grid(max(widest, 180.0) / 12))
     end_s = math.ceil((max(widest, 60.0) + 2 * spacing_s) / spacing_s) * spacing_s
-    return bool(vector(tree, database(levels, levels, Timeline(calm_s=end_s), spacing_s=spacing_s), end_s))
+    samples = database(levels, levels, Timeline(calm_s=end_s), spacing_s=spacing_s)
+    try:
+        return bool(vector(tree, samples, end_s))
+    except OverflowError:
+        return False
 
 
-def _search(tree: pp.Expr) -> Step | None:
+def _search(tree: pp.Expr, needed: Sequence[Input]) -> Step | None:
     """The first driver in reading order that has a threshold of its own; else the best of the others."""
     known = constants(tree)
-    levels = sorted({*_LEVELS, *known, *(number * factor for number in known for factor in (0.1, 0.5, 0.99, 1.01, 2.0, 10.0))})
-    needed = inputs(tree)
+    levels = sorted({*_LEVELS, *known, *(number * factor for number in known for factor in (-2.0, 0.1, 0.5, 0.99, 1.01, 2.0, 10.0))})
     found: list[Step] = []
     for driver in needed:
         for held in _rests(needed):
@@ -91,7 +99,7 @@ def _turned(tree: pp.Expr, held: Mapping[Input, Level], driver: Input, levels: S
         return _bracketed(tree, held, driver, false, true)
     if not false:
         return None
-    for breach in (None, *(() if driver.is_counter else _TOGGLES)):
+    for breach in (None, *(() if driver.is_counter else (*_TOGGLES, *_RAMPS))):
         if holds(tree, {**held, driver: breach}):
             return Step(calm={**held, driver: false[0]}, breach={**held, driver: breach}, driver=driver, threshold=None)
     return None
@@ -121,6 +129,10 @@ def _rests(needed: Sequence[Input]) -> Iterator[Mapping[Input, Level]]:
     metrics = sorted({entry.metric for entry in needed})
     if len(metrics) > _MANY:
         yield from (dict.fromkeys(needed, level) for level in _REST)
+        # Some rules want one between others: a few orders of distinct levels, always the same ones.
+        for order in itertools.islice(itertools.permutations(range(1, len(metrics) + 1)), 0, 120, 5):
+            by_rank = dict(zip(metrics, map(float, order), strict=True))
+            yield {entry: by_rank[entry.metric] for entry in needed}
         return
     for levels in itertools.product(_REST, repeat=len(metrics)):
         by_metric = dict(zip(metrics, levels, strict=True))

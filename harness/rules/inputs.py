@@ -25,7 +25,15 @@ class Toggle:
     high: float
 
 
-Level = float | Toggle | None
+@value
+class Ramp:
+    """A level that goes up or down evenly: what ``deriv()``, ``delta()`` and ``predict_linear()`` see."""
+
+    start: float
+    per_s: float
+
+
+Level = float | Toggle | Ramp | None
 """A gauge's value, a counter's increase per second, or the one value that a histogram observes each second. None: the series is absent."""
 
 
@@ -44,11 +52,16 @@ class Input:
         return f"{self.metric}{{{labels}}}" if labels else self.metric
 
 
-def inputs(tree: pp.Expr) -> tuple[Input, ...]:
-    """The series that the expression needs, in reading order."""
+def inputs(tree: pp.Expr, *, alike: bool = False) -> tuple[Input, ...]:
+    """The series that the expression needs, in reading order.
+
+    alike: one that has no matcher for a label takes the value that another one has, so that the sides of an operator match.
+    """
     found: dict[Input, None] = {}
-    for node, function in selectors(tree):
-        metric, labels = _named(node.vector_selector if isinstance(node, pp.MatrixSelector) else node)
+    known = [(_named(_vector(node)), _mentioned(_vector(node)), function) for node, function in selectors(tree)]
+    common = {name: text for (_, labels), _, _ in reversed(known) for name, text in labels.items() if name != "le"} if alike else {}
+    for (metric, own), mentioned, function in known:
+        labels = {**{name: text for name, text in common.items() if name not in mentioned}, **own}
         le = labels.pop("le", None)
         pairs = tuple(sorted(labels.items()))
         if metric.endswith("_bucket"):
@@ -119,6 +132,8 @@ def _samples(
         level = breach if timeline.calm_s < at_s <= timeline.calm_s + timeline.breach_s else calm
         if isinstance(level, Toggle):
             level = (level.low, level.high)[tick % 2]
+        if isinstance(level, Ramp):
+            level = level.start + level.per_s * at_s
         if level is None or (timeline.stale_at_s is not None and at_s >= timeline.stale_at_s):
             if was_there:
                 samples.append((at_s, None))
@@ -129,6 +144,14 @@ def _samples(
         count = 0.0 if timeline.reset_at_s == at_s else count + each_s * spacing_s
         samples.append((at_s, count if entry.is_counter else level))
     return samples
+
+
+def _vector(node: pp.VectorSelector | pp.MatrixSelector) -> pp.VectorSelector:
+    return node.vector_selector if isinstance(node, pp.MatrixSelector) else node
+
+
+def _mentioned(selector: pp.VectorSelector) -> set[str]:
+    return {matcher.name for matcher in selector.matchers.matchers}
 
 
 def _named(selector: pp.VectorSelector) -> tuple[str, dict[str, str]]:

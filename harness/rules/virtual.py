@@ -23,7 +23,8 @@ MARGIN = 1e-3
 """Relative distance of "just below" and "just above" from the level at which the expression turns."""
 _TESTS_A_FILE = 3
 """Files are what promtools beside each other share out."""
-_NEVER_LONGER_S = 6 * 3600.0
+_RULES_A_TEST = 12
+_NEVER_LONGER_S = 8 * 3600.0
 
 
 @value
@@ -86,16 +87,12 @@ def promtool_files(proofs: Sequence[Proof]) -> dict[str, dict[str, Any]]:
 
 
 def _strangers(proofs: Sequence[Proof]) -> list[list[Proof]]:
-    """Rules put together so that none feeds a metric that another one reads, and all are evaluated alike."""
+    """Rules put together so that none feeds a metric that another one reads, all are evaluated alike, and none waits long for another."""
     found: list[tuple[set[str], list[Proof]]] = []
-    for proof in proofs:
+    for proof in sorted(proofs, key=_lasts_s):
         # What a rule is fed is what it reads; two alerts of one name cannot be told apart, and ALERTS is everybody's.
         names = {proof.rule.name, *(named.split("{")[0] for case in proof.cases for named, _ in case.inputs)}
-        fits = (
-            entry
-            for entry in found
-            if not entry[0] & names and entry[1][0].rule.interval_s == proof.rule.interval_s and "ALERTS" not in entry[0] | names
-        )
+        fits = (entry for entry in found if _fit(entry, names, proof))
         taken, together = next(fits, (None, None))
         if taken is None or together is None:
             found.append((names, [proof]))
@@ -103,6 +100,21 @@ def _strangers(proofs: Sequence[Proof]) -> list[list[Proof]]:
             taken |= names
             together.append(proof)
     return [together for _, together in found]
+
+
+def _fit(entry: tuple[set[str], list[Proof]], names: set[str], proof: Proof) -> bool:
+    taken, together = entry
+    return (
+        len(together) < _RULES_A_TEST
+        and not taken & names
+        and "ALERTS" not in taken | names
+        and together[0].rule.interval_s == proof.rule.interval_s
+        and _lasts_s(proof) <= 1.5 * _lasts_s(together[0])
+    )
+
+
+def _lasts_s(proof: Proof) -> float:
+    return max(at_s for case in proof.cases for at_s, _ in case.expected)
 
 
 def _nothing(rule: AlertRule, why: str) -> Proof:
@@ -115,9 +127,10 @@ def _proof(rule: AlertRule) -> Proof:
     if not found:
         return _nothing(rule, "no single input was found that turns it")
     step, widest = found[0], widest_s(tree)
-    if grid(rule.for_s + 2 * widest + 300.0) > _NEVER_LONGER_S:
+    breach_s = grid(rule.for_s + widest + 300.0)
+    if breach_s > _NEVER_LONGER_S:
         return _nothing(rule, f"`for` and windows last longer than the {_NEVER_LONGER_S / 3600:g} h that a case may take")
-    timeline = Timeline(calm_s=grid(max(widest, 60.0) + 60.0), breach_s=grid(rule.for_s + 2 * widest + 300.0))
+    timeline = Timeline(calm_s=grid(max(widest, 60.0) + 60.0), breach_s=breach_s)
     fires_at = _first_firing(rule, database(step.calm, step.breach, timeline), timeline.end_s)
     if fires_at is None:
         return _nothing(rule, "the step never made it fire")

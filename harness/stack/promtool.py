@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import StackError
 
-_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
 _BESIDE = 3
 """promtools at once: each waits for its scratch database as long as it calculates."""
 _MEMORY = Path("/dev/shm")

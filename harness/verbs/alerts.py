@@ -14,14 +14,29 @@ SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules
 
 
 def alerts(options: argparse.Namespace) -> int:
-    """Virtual time needs no stack: promtool is the real engine, the cases are made from the rules' own text."""
+    """Of the rules' own text in virtual time, of a Prometheus' stored window read-only, or both."""
+    from harness.verbs.audit import audit, drill, shadow
+
+    if options.drill:
+        return drill(options)
+    if options.shadow:
+        return shadow(options)
+    if not options.virtual and not options.prometheus:
+        raise UsageError("say --virtual for the rules' own text, --prometheus URL for what a server's history says of them, or both")
+    if not options.prometheus:
+        return virtual(options)
+    if not options.virtual:
+        return audit(options)
+    return max(virtual(options), audit(options), key=lambda code: (code == 1, code))
+
+
+def virtual(options: argparse.Namespace) -> int:
+    """Needs no stack: promtool is the real engine, the cases are made from the rules' own text."""
     from harness.rules.alerts import alert_rules
     from harness.rules.virtual import promtool_files, prove
     from harness.stack.promtool import failures
     from harness.stack.provision import obtain
 
-    if not options.virtual:
-        raise UsageError("say --virtual: rules on a live Prometheus cannot be proven yet")
     paths = [Path(path) for path in options.rules] if options.rules else sorted(SHIPPED.glob("*.yml"))
     proofs = [prove(rule) for path in paths for rule in alert_rules(path)]
     if not proofs:

@@ -29,7 +29,7 @@ class FakeRest:
 
 def rows(handler: object, token: str | None = None) -> Rows:
     transport = httpx.MockTransport(handler)  # type: ignore[arg-type]
-    return Rows("http://127.0.0.1:1", "key.key.key", token=token, clock=Clock.start(), transport=transport)
+    return Rows("http://127.0.0.1:1", "key.key.key", token=token, clock=Clock.start(), client=httpx.Client(transport=transport))
 
 
 def call(call_id: str, end_time: str | None = "2026-11-23T20:00:00+00:00") -> dict[str, object]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from assertions import ttfw_rule
+from assertions import rules
 from assertions.facts import Facts
+from assertions.recomputed import Engine
 from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
@@ -19,6 +21,8 @@ GAP_S = 0.16
 SECONDS = 70
 REST = "http://127.0.0.1:54321/rest/v1"
 OWNER = {"instance": "127.0.0.1:9102", "job": "voice-agent"}
+RECORDING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules" / "recording.yml"
+SERVER = {"instance": "127.0.0.1:6789", "job": "livekit"}
 SFU = "http://127.0.0.1:6789/metrics"
 SOCKET = "http://127.0.0.1:54321/realtime/v1/websocket"
 API = "ws://127.0.0.1:7880/twirp/livekit.RoomService/ListRooms"
@@ -56,7 +60,9 @@ def _metrics(calls: Sequence[CallRecord], gap_s: float) -> list[Observation]:
         found += [Poll(source=Source.AGENT_EXPORTER, at=at, took_s=0.004, count=len(polled), request=EXPORTER), *polled]
         scraped_at = UnixNs(at + 400_000_000)
         found += _samples(Source.PROMETHEUS, _counts(calls, scraped_at, gap_s), OWNER, scraped_at, PROMETHEUS)
-        found.append(Sample(source=Source.PROMETHEUS, name="up", labels=OWNER, value=1.0, at=scraped_at, request=PROMETHEUS))
+        found += _samples(Source.PROMETHEUS, _streams(calls, scraped_at), SERVER, scraped_at, PROMETHEUS)
+        for target in (OWNER, SERVER):
+            found.append(Sample(source=Source.PROMETHEUS, name="up", labels=target, value=1.0, at=scraped_at, request=PROMETHEUS))
     found.append(Poll(source=Source.PROMETHEUS, at=after(70.5), took_s=0.05, count=1, request=PROMETHEUS))
     return found
 
@@ -74,7 +80,11 @@ def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
         if turn.first_word_at and turn.first_word_at - 20_000_000 < at
     ]
     ttfw = "voice_agent_ttfw_seconds"
+    active = sum(
+        call.agent_joined_at is not None and call.left_at is not None and call.agent_joined_at < at < call.left_at for call in calls
+    )
     counts = {
+        ("voice_agent_active_calls", ()): float(active),
         ("voice_agent_turns_total", (("role", "user"),)): float(users),
         ("voice_agent_turns_total", (("role", "assistant"),)): float(greetings + replies),
         ("voice_agent_tool_calls_total", (("success", "true"), ("tool", "lookup_weather"))): float(tools),
@@ -87,10 +97,22 @@ def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
     told = [(stage.lower(), took_s) for stage, ended_at, took_s in stages(calls) if ended_at < at]
     latencies: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
     for stage in ("stt", "llm", "tts"):
-        took = [seconds + 0.001 for each, seconds in told if each == stage]
+        took = [seconds + 0.001 + 0.0001 * place for place, (each, seconds) in enumerate(told) if each == stage]
         name = f"voice_agent_{stage}_latency_seconds"
         latencies |= {(f"{name}_count", ()): float(len(took)), (f"{name}_sum", ()): sum(took)}
     return counts | buckets | latencies
+
+
+def _streams(calls: Sequence[CallRecord], at: UnixNs) -> Counts:
+    """What the media server has observed of the streams by ``at``: one observation every 5 s of each call and direction."""
+    ticks = sum(max(int((min(at, call.left_at) - call.joined_at) // 5e9), 0) for call in calls if call.joined_at and call.left_at)
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    for direction in ("incoming", "outgoing"):
+        labels = (("direction", direction), ("source", "MICROPHONE"), ("type", "AUDIO"))
+        for name, each in (("livekit_packet_loss_percent", 0.4), ("livekit_jitter_us", 900.0), ("livekit_rtt_ms", 2.0)):
+            if ticks and (name, direction) != ("livekit_rtt_ms", "incoming"):
+                found |= {(f"{name}_count", labels): float(ticks), (f"{name}_sum", labels): ticks * each + ticks % 2 * each / 2}
+    return found
 
 
 def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs, request: str) -> list[Observation]:
@@ -101,13 +123,17 @@ def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs
 
 
 def _with_rules(evidence: Evidence) -> Evidence:
-    """The rules, evaluated 0.7 s after the second over the samples that are there."""
+    """The rules that ship, evaluated 0.7 s after the second over the samples that are there."""
+    kept = rules.definition("recording.yml", RECORDING.read_text(), after(0))
+    evidence = replace(evidence, observations=(*evidence.observations, kept))
     reader, facts = Reader.of(evidence), Facts.of(evidence)
+    engine = Engine(facts)
     found: list[Observation] = []
     for second in range(SECONDS):
         at = UnixNs(after(second) + 700_000_000)
-        for name, number in ttfw_rule.values(ttfw_rule.rates(reader, at, facts)).items():
-            found.append(Sample(source=Source.RULES, name=name, labels={}, value=number, at=at, request=RULE))
+        for rule in rules.shipped(reader, facts):
+            for labels, number in engine.vector(rule.expression, reader, at).items():
+                found.append(Sample(source=Source.RULES, name=rule.record, labels=dict(labels), value=number, at=at, request=RULE))
     found.append(Poll(source=Source.RULES, at=after(70.5), took_s=0.05, count=len(found), request=RULE))
     return replace(evidence, observations=(*evidence.observations, *found))
 

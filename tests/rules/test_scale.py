@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.rules.scale import Change, display, scaled_config, scaled_duration, scaled_expression, scaled_rules, to_ms
+from harness.rules.scale import Change, display, kept_rules, scaled_config, scaled_duration, scaled_expression, scaled_rules, to_ms
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 
@@ -24,7 +24,8 @@ names = st.sampled_from(("up", "offset_total", 'turns{role="user"}', 'x{path="[5
 @st.composite
 def vectors(draw: st.DrawFn, depth: int = 3) -> str:
     """An instant vector expression with durations in every place that has one."""
-    kind = draw(st.sampled_from(("plain", "offset", "rate", "sum", "binary", "subquery") if depth else ("plain", "offset", "rate")))
+    deep = ("plain", "offset", "rate", "sum", "binary", "subquery", "age", "ahead", "top")
+    kind = draw(st.sampled_from(deep if depth else ("plain", "offset", "rate")))
     match kind:
         case "plain":
             return draw(names)
@@ -36,6 +37,12 @@ def vectors(draw: st.DrawFn, depth: int = 3) -> str:
             return f"sum by (le) ({draw(vectors(depth - 1))})"
         case "binary":
             return f"({draw(vectors(depth - 1))} / {draw(vectors(depth - 1))} > 0.05)"
+        case "age":
+            return f"(time() - max({draw(vectors(depth - 1))}) > {draw(st.sampled_from(('', '2 * ', '0.5 * ')))}{draw(seconds)})"
+        case "ahead":
+            return f"predict_linear({draw(names)}[{draw(durations)}], {draw(seconds)} * 3600) < -3"
+        case "top":
+            return f"topk(5, {draw(vectors(depth - 1))}) * 1e3"
         case _:
             step = draw(st.one_of(st.just(""), durations))
             return f"max_over_time(({draw(vectors(depth - 1))})[{draw(durations)}:{step}] offset {draw(durations)})"
@@ -90,11 +97,58 @@ def test_an_inexact_division_is_refused() -> None:
         scaled_expression("rate(x[20s])", 15)
 
 
-def test_seconds_as_a_number_are_refused() -> None:
-    """predict_linear counts in seconds as a number: refused, not half scaled."""
+@pytest.mark.parametrize(
+    ("production", "here"),
+    [
+        ("predict_linear(x[1h], 4 * 3600) < 0", "predict_linear(x[4m], 4 * 240) < 0"),
+        ("time() - x > 3600", "time() - x > 240"),
+        ("3600 < time() - max by (job) (x)", "240 < time() - max by (job) (x)"),
+        ("(time() - timestamp(x)) / 60 > 5 * 15", "(time() - timestamp(x)) / 60 > 5 * 1"),
+        ("time() - x > 1h", "time() - x > 4m"),
+        ("time() - x > 10", None),
+        ("topk(15, x) > 3600 and time() - y > 30", "topk(15, x) > 3600 and time() - y > 2"),
+        ("probe_ssl_earliest_cert_expiry - time() < 14 * 86400", "probe_ssl_earliest_cert_expiry - time() < 14 * 86400"),
+        ("increase(x[5m]) > 15", "increase(x[20s]) > 15"),
+        ("x > 15 and absent_over_time(y[15m])", "x > 15 and absent_over_time(y[1m])"),
+    ],
+)
+def test_numbers_that_count_time_are_scaled(production: str, here: str | None) -> None:
+    """Ages and looks ahead are; dates of the calendar, counts and levels are not. One that would have no end is refused."""
+    if here is None:
+        with pytest.raises(UsageError, match="has no end"):
+            scaled_expression(production, 15)
+    else:
+        assert scaled_expression(production, 15) == here
+        assert scaled_expression(here, 1 / 15) == production
+
+
+def test_looking_ahead_by_a_series_is_refused() -> None:
+    """What is no number cannot be divided."""
 
     with pytest.raises(UsageError, match="predict_linear"):
-        scaled_expression("predict_linear(x[1h], 3600)", 15)
+        scaled_expression("predict_linear(x[1h], scalar(y))", 15)
+
+
+def test_what_stays_is_accounted_for() -> None:
+    """With its text and the reason."""
+    expressions = [
+        "x - time() < 86400",
+        "increase(x[5m]) > 5",
+        "increase(x[5m]) > 0",
+        "hour() > 8",
+        "x @ 1000 > 1",
+        "time() - x > 5",
+        "time() % 60 > x",
+    ]
+    document = {"groups": [{"rules": [{"expr": each} for each in expressions]}]}
+
+    assert [each.text for each in kept_rules(document)] == [
+        "x{} - time() < 86400",
+        "increase(x{}[5m]) > 5",
+        "hour()",
+        "x{} @ 1000.000",
+        "time()",
+    ]
 
 
 def test_what_is_not_promql_is_refused() -> None:

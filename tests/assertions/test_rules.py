@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from assertions.facts import Facts
-from assertions.ttfw_rule import P95, RULES, rates, values
+from assertions.recomputed import Engine
+from assertions.rules import P95, shipped
 from harness.check import check
 from harness.measure.series import Reader
-from harness.model import Evidence, Observation, Sample, Source, Status, UnixNs, Verdict
+from harness.model import Evidence, Observation, Row, Sample, Source, Status, UnixNs, Verdict
 from tests.fakes import stack
 from tests.fakes.evidence import after, info
 
@@ -32,6 +33,9 @@ def with_rule(name: str = P95, *, since_s: float = 8.0, by: float = 1.0, labels:
     return stack.changed(stack.run(), change)
 
 
+RULES = [f"voice_agent:ttfw_seconds:{what}" for what in ("p95", "p50", "mean")]
+
+
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("by", [1000.0, 1.001])
 def test_each_rule_is_recomputed_at_each_of_its_instants(name: str, by: float) -> None:
@@ -40,6 +44,59 @@ def test_each_rule_is_recomputed_at_each_of_its_instants(name: str, by: float) -
 
     assert found.status is Status.FAIL
     assert f"the rule {name} says" in found.sentence
+
+
+RECORDS = {
+    "voice_agent:stt_latency_seconds:mean": "stt",
+    "voice_agent:turns:per_minute": "turns",
+    "voice_agent:tool_calls:per_minute": "tools",
+    "voice_agent:active_calls:sum": "active",
+    "livekit_packet_loss_ratio": "loss",
+    "livekit_jitter_ms": "jitter",
+    "livekit_rtt_mean_ms": "rtt",
+}
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_every_rule_is_held_against_its_own_samples(record: str) -> None:
+    """One that is a thousandth off is red at its own claim, and nothing else is."""
+    findings = check(with_rule(record, by=1.001))
+
+    assert [verdict.claim for verdict in findings.verdicts if verdict.status is Status.FAIL] == [f"{RECORDS[record]}/rule"]
+
+
+def test_a_rule_without_a_line_that_it_is_split_by_fails() -> None:
+    """Its label is lost, and two tools become one."""
+    found = check(with_rule("voice_agent:tool_calls:per_minute", labels={"success": "true"})).verdicts
+
+    assert next(each for each in found if each.claim == "tools/rule").status is Status.FAIL
+
+
+def test_a_run_that_kept_no_rules_is_held_against_those_of_ttfw() -> None:
+    """As runs were judged before."""
+    old = stack.changed(stack.run(), lambda item: None if isinstance(item, Row) and item.table == "rule file" else item)
+
+    assert [each.claim for each in check(old).verdicts if each.claim.endswith("/rule")] == ["ttfw/rule"]
+
+
+def test_a_function_that_is_not_recomputed_leaves_its_rule_open() -> None:
+    """By its name."""
+
+    def change(item: Observation) -> Observation:
+        if not isinstance(item, Row) or item.table != "rule file":
+            return item
+        return replace(
+            item,
+            columns={
+                **item.columns,
+                "text": str(item.columns["text"]).replace("sum(rate(voice_agent_turns", "sum(irate(voice_agent_turns"),
+            },
+        )
+
+    found = next(each for each in check(stack.changed(stack.run(), change)).verdicts if each.claim == "turns/rule")
+
+    assert found.status is Status.INCONCLUSIVE
+    assert "uses the function irate" in " ".join(found.because)
 
 
 def test_rounding_is_no_lie() -> None:
@@ -86,6 +143,7 @@ def test_a_scrape_under_way_may_not_have_been_stored_yet(missed: int) -> None:
     """A rule may lack the newest sample, which bears the instant at which its scrape began; not the one before that."""
     honest = stack.run()
     reader, facts = Reader.of(honest), Facts.of(honest)
+    (expression,) = (rule.expression for rule in shipped(reader, facts) if rule.record == P95)
 
     def late(at: UnixNs) -> float:
         # What the rules said of the window when its last scrapes were not there yet.
@@ -97,7 +155,8 @@ def test_a_scrape_under_way_may_not_have_been_stored_yet(missed: int) -> None:
             for name in ("voice_agent_ttfw_seconds_bucket", "voice_agent_ttfw_seconds_count", "voice_agent_ttfw_seconds_sum")
         }
         early = replace(reader, timelines={**reader.timelines, Source.PROMETHEUS: {**reader.timelines[Source.PROMETHEUS], **fewer}})
-        return values(rates(early, at, facts))[P95]
+        (number,) = Engine(facts).vector(expression, early, at).values()
+        return number
 
     def change(item: Observation) -> Observation:
         is_it = isinstance(item, Sample) and item.name == P95 and after(9) < item.at < after(60)

@@ -1,0 +1,155 @@
+"""What Prometheus must have calculated of what it stored: a run's samples as a database, asked by the server's own arithmetic."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping
+
+import promql_parser as pp
+
+from assertions.facts import Facts
+from harness.measure import flavour
+from harness.measure.flavour import Flavour
+from harness.measure.series import Reader, Timeline
+from harness.model import Source, UnixNs, value
+from harness.rules.evaluate import Evaluator, Hidden, NotAnalysed, Series, Vector
+
+_MS = 1_000_000
+
+
+@value
+class Asked:
+    """The names that an expression reads."""
+
+    at_once: frozenset[str]
+    """As instant vectors: their staleness matters."""
+    over_time: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        return self.at_once | self.over_time
+
+
+def asked(expression: str) -> Asked:
+    """What ``expression`` reads. Nothing of text that is no PromQL."""
+    at_once: set[str] = set()
+    over_time: set[str] = set()
+
+    def visit(node: pp.Expr) -> bool:
+        if isinstance(node, pp.MatrixSelector) and node.vector_selector.name:
+            over_time.add(str(node.vector_selector.name))
+        elif isinstance(node, pp.VectorSelector) and node.name:
+            at_once.add(str(node.name))
+        return True
+
+    try:
+        pp.walk(pp.parse(expression), visit)
+    except ValueError:
+        return Asked(at_once=frozenset(), over_time=frozenset())
+    return Asked(at_once=frozenset(at_once), over_time=frozenset(over_time))
+
+
+class Engine:
+    """The arithmetic of a run's server. What was calculated of series that a copy of the observations shares is not calculated again."""
+
+    def __init__(self, facts: Facts) -> None:
+        settings = facts.evidence.info.settings
+        self.flavour: Flavour | None = flavour.of(settings)
+        self._lookback_s = facts.setting("lookback_s", 300.0)
+        self._scrape_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
+        self._stored: dict[tuple[object, ...], Stored] = {}
+        self._asked: dict[str, Asked] = {}
+
+    def asked(self, expression: str) -> Asked:
+        """As `asked`."""
+        if expression not in self._asked:
+            self._asked[expression] = asked(expression)
+        return self._asked[expression]
+
+    def stored(self, expression: str, reader: Reader) -> Stored:
+        """The series that ``expression`` reads: one object for one set of series. Raises NotAnalysed for a server that is not known."""
+        if self.flavour is None:
+            msg = "the arithmetic of this server"
+            raise NotAnalysed(msg)
+        found = self.asked(expression)
+        names = sorted(found.names)
+        families = [(reader.series(Source.PROMETHEUS, name), reader.series(Source.RULES, name)) for name in names]
+        ups = reader.series(Source.PROMETHEUS, "up") if found.at_once else ()
+        key = (*names, *sorted(found.at_once), *(id(family) for pair in families for family in pair), id(ups))
+        if key not in self._stored:
+            database = {
+                name: (*(_series(each, ups if name in found.at_once else ()) for each in scraped), *_recorded(recorded))
+                for name, (scraped, recorded) in zip(names, families, strict=True)
+            }
+            targets: dict[tuple[str, str], list[UnixNs]] = {}
+            for scraped, _ in families:
+                for timeline in scraped:
+                    if len(timeline.samples) > len(targets.get(owner(timeline), ())):
+                        targets[owner(timeline)] = [at for at, _ in timeline.samples]
+            evaluator = Evaluator(database, lookback_s=self._lookback_s, flavour=self.flavour)
+            self._stored[key] = Stored(evaluator, targets, self._scrape_ns, families=(families, ups))
+        return self._stored[key]
+
+    def vector(self, expression: str, reader: Reader, at: UnixNs) -> Vector:
+        """The value at ``at``. Raises NotAnalysed for an expression, or a server, whose arithmetic is not known."""
+        return self.stored(expression, reader).vector(expression, at)
+
+
+class Stored:
+    """Some series as Prometheus stored them."""
+
+    def __init__(self, evaluator: Evaluator, targets: Mapping[tuple[str, str], list[UnixNs]], scrape_ns: int, *, families: object) -> None:
+        """targets: when each was scraped. families: kept, so that their identity stays theirs."""
+        self._evaluator, self._targets, self._scrape_ns, self._families = evaluator, targets, scrape_ns, families
+
+    def vector(self, expression: str, at: UnixNs, hidden: Hidden | None = None) -> Vector:
+        """The value at ``at``. Raises NotAnalysed."""
+        return self._evaluator.vector(expression, round(at / _MS) / 1000, hidden=hidden)
+
+    def not_yet_stored(self, at: UnixNs) -> Iterator[Hidden]:
+        """Every set of targets whose scrape may still have been under way at ``at``; the empty one first.
+
+        A sample bears the instant at which its scrape began. All of a scrape is stored at once.
+        """
+        yield {}
+        fresh = []
+        for target, scrapes in self._targets.items():
+            index = bisect.bisect_right(scrapes, at)
+            if index and at - scrapes[index - 1] < self._scrape_ns:
+                fresh.append((target, scrapes[index - 1] // _MS))
+        fresh = fresh[:_MOST_TARGETS]
+        for chosen in range(1, 2 ** len(fresh)):
+            yield dict(target for place, target in enumerate(fresh) if chosen >> place & 1)
+
+
+_MOST_TARGETS = 6
+
+
+def owner(timeline: Timeline) -> tuple[str, str]:
+    """Job and instance: what is scraped together."""
+    return timeline.labels.get("job", ""), timeline.labels.get("instance", "")
+
+
+def _series(timeline: Timeline, ups: tuple[Timeline, ...]) -> Series:
+    """As it was stored: a scrape at which it was not there any more left a marker."""
+    samples: list[tuple[UnixNs, float | None]] = list(timeline.samples)
+    for up in ups:
+        if up.labels != timeline.labels and owner(up) == owner(timeline) and samples:
+            there = {at for at, _ in timeline.samples}
+            samples += [(at, None) for at, _ in up.samples if at > timeline.samples[0][0] and at not in there]
+            samples.sort(key=lambda sample: sample[0])
+    return _stored(timeline, samples)
+
+
+def _recorded(timelines: tuple[Timeline, ...]) -> Iterator[Series]:
+    """What a rule wrote: where it wrote another series and not this one, it left a marker."""
+    instants = sorted({at for timeline in timelines for at, _ in timeline.samples})
+    for timeline in timelines:
+        there = dict(timeline.samples)
+        since = timeline.samples[0][0] if timeline.samples else 0
+        yield _stored(timeline, [(at, there.get(at)) for at in instants if at >= since])
+
+
+def _stored(timeline: Timeline, samples: list[tuple[UnixNs, float | None]]) -> Series:
+    labels: Mapping[str, str] = {**timeline.labels, "__name__": timeline.name}
+    return Series(labels=tuple(sorted(labels.items())), at_s=[at / 1e9 for at, _ in samples], values=[number for _, number in samples])

@@ -1,0 +1,94 @@
+"""``voxproof run --target`` on stacks of others: other names and units, other people's calls, less access than ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import rundir
+from harness.measure.calibration import REFERENCE
+from harness.stack.embedded import RunningStack, up
+from harness.stack.home import home_dir
+from tests.stack import foreign
+
+ROOT = Path(__file__).parents[2]
+SCENARIO = """\
+summary: one call whose turns use a tool
+agent: ref-agent
+greeting: Hello, how can I help?
+calls: 1
+answer_timeout_s: 5
+turns:
+  - prompt: weather
+    reply: The weather is sunny in London. Can I help with more?
+    tool: {name: lookup_weather, arguments: {city: London}}
+  - prompt: goodbye
+    reply: Goodbye.
+requires: [calls/*, turns/*, tools/*, ttfw/*, sfu/*]
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with up(home=home_dir(), logs=tmp_path_factory.mktemp("logs"), progress=lambda _: None) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def renamed(stack: RunningStack) -> Iterator[tuple[str, foreign.Lie]]:
+    with foreign.renamed(stack) as found:
+        yield found
+
+
+class Run:
+    """One run of the command, and what it said."""
+
+    def __init__(self, directory: Path, target: Path, environ: Mapping[str, str], *arguments: str) -> None:
+        scenario = directory / "mini.yaml"
+        scenario.write_text(SCENARIO)
+        command = (sys.executable, "-m", "harness.cli", "run", str(scenario), "--target", str(target), "--calibration", str(REFERENCE))
+        done = subprocess.run(
+            (*command, *arguments), cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False
+        )
+        self.code, self.said = done.returncode, done.stdout + done.stderr
+        assert self.code in (0, 1, 3), self.said
+        self.path = rundir.find("latest", directory / rundir.RUNS)
+        self.verdicts: dict[str, Any] = {each["claim"]: each for each in json.loads((self.path / "verdicts.json").read_text())["verdicts"]}
+
+    def statuses(self, wanted: str) -> set[str]:
+        return {claim for claim, verdict in self.verdicts.items() if verdict["status"] == wanted}
+
+
+@pytest.mark.stack
+def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
+    tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]
+) -> None:
+    """Metrics in milliseconds, other labels, rules, tables and columns: every claim is decided, and the request says what was asked."""
+    target, environ = foreign.target_file(tmp_path, stack.target, agent={"metrics_url": renamed[0]}, **foreign.NAMED)
+    run = Run(tmp_path, target, environ)
+
+    assert run.code == 0, run.said
+    requests = {row["request"] for row in map(json.loads, (run.path / "observations" / "rows.jsonl").read_text().splitlines())}
+    assert any("/rest/v1/utterances?" in request and "conversation=in.(vp-" in request for request in requests)
+
+
+@pytest.mark.soak
+def test_a_lie_under_another_name_is_red_at_its_hop(tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]) -> None:
+    """The team's exporter tells a third too much: its histogram in milliseconds is blamed, what passes it on is not."""
+    target, environ = foreign.target_file(tmp_path, stack.target, agent={"metrics_url": renamed[0]}, **foreign.NAMED)
+    renamed[1].by = 2.0
+    try:
+        run = Run(tmp_path, target, environ)
+    finally:
+        renamed[1].by = None
+
+    assert run.code == 1, run.said
+    assert run.statuses("fail") == {"ttfw/exporter"}
+    assert run.verdicts["ttfw/samples"]["is_faithful"]
