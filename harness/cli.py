@@ -12,7 +12,7 @@ from typing import Any
 
 import harness
 from harness.errors import HarnessError
-from harness.verbs import alerts, listing, machine, recorded, running, stack
+from harness.verbs import alerts, listing, machine, recorded, running, stack, tune
 from harness.verbs.output import say_error
 
 EXIT_CODES = """exit codes: 0 every required claim passed and nothing failed; 1 something failed;
@@ -126,6 +126,26 @@ def _parser() -> argparse.ArgumentParser:
         "--drill", metavar="ALERT", help='send this alert, labelled drill="true", through the real route: people may be paged'
     )
     verb.add_argument("--alertmanager", metavar="URL", help="where --drill sends it")
+
+    verb = _verb(
+        verbs,
+        "tune",
+        tune.tune,
+        "threshold, window and for of one alert to choose from: how late, how often on a history",
+        "voxproof tune HostCpuHigh --prometheus http://localhost:9090",
+    )
+    verb.add_argument("alert", metavar="ALERT", help="its name")
+    verb.add_argument("--rules", nargs="+", metavar="FILE", help="rule files that hold it; without it the shipped ones")
+    verb.add_argument("--prometheus", metavar="URL", help="replay on the stored window of this server; it is only read")
+    verb.add_argument("--run", metavar="RUN", help="replay offline on the raw samples of a recorded run")
+    verb.add_argument("--window", default="1d", metavar="DURATION", help="how much of the server's history (1d)")
+    verb.add_argument("--budget", type=float, default=30.0, metavar="SECONDS", help="longest time for the server's answers (30)")
+    verb.add_argument("--scrape-interval", type=float, default=15.0, metavar="SECONDS", help="of the series in the alert (15)")
+    verb.add_argument("--level", type=float, metavar="NUMBER", help="the injected truth, in the unit of the threshold")
+    verb.add_argument("--thresholds", nargs="+", type=float, metavar="NUMBER", help="instead of half to twice the alert's own")
+    verb.add_argument("--windows", nargs="+", metavar="DURATION", help="instead of a fifth to twice the alert's own")
+    verb.add_argument("--for", dest="fors", nargs="+", metavar="DURATION", help="instead of none to twice the alert's own")
+    verb.add_argument("--out", metavar="FILE", help="the page with the plot (ALERT-tuning.html)")
 
     verb = _verb(
         verbs,

@@ -36,8 +36,11 @@ class Unanswered(Exception):
 class Server(Protocol):
     """The stored window of one Prometheus, from `start_s` to `end_s`."""
 
-    start_s: float
-    end_s: float
+    @property
+    def start_s(self) -> float: ...
+
+    @property
+    def end_s(self) -> float: ...
 
     def matching(self, selector: str) -> Sequence[Mapping[str, str]]:
         """Labels of the series that match, or of some of them. Empty if there was none in the window. Raises Unanswered."""

@@ -126,6 +126,17 @@ def test_a_rule_that_the_server_does_not_run_is_named(prometheus: str, tmp_path:
     assert "runs it otherwise: load > 80 for 300 s" in str(found["Fired"]["remarks"])
 
 
+def test_an_alert_is_tuned_on_the_stored_window(prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The breach of ten minutes fires as long as neither level nor ``for`` exceeds it."""
+    (tmp_path / "rules.yml").write_text(RULES)
+    arguments = ["--rules", str(tmp_path / "rules.yml"), "--prometheus", prometheus, "--window", "2h", "--out", str(tmp_path / "page.html")]
+
+    code = cli.main(["tune", "Fired", "--json", *arguments, "--thresholds", "80", "95", "--for", "1m", "5m", "15m"])
+    found = {(one["threshold"], one["for_s"]): one["fires"] for one in json.loads(capsys.readouterr().out)["choices"]}
+
+    assert (code, found) == (0, {(80, 60): 1, (80, 300): 1, (80, 900): 0, (95, 60): 1, (95, 300): 0, (95, 900): 0})
+
+
 def test_a_shadow_follows_and_pages_nobody(prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Series come by federation with their own labels, the real engine evaluates; the followed server has no rule of that name."""
     rules = ({"alert": "Low", "expr": "load < 80"}, {"alert": "High", "expr": "load > 80"}, {"alert": "Bad", "expr": MANY})
