@@ -80,7 +80,7 @@ def _exporter(quantity: str, facts: Facts) -> Step:
         admits=lambda given, _: _histogram(given),
         read=lambda reader: _measured(reader) or counted.exported(reader, metric, facts),
         defects={
-            "an observation is lost": _told(quantity, lambda count, total: (count - 1, total - total / count), both),
+            "an observation is lost": _lost(quantity, both),
             "a sentinel is exported as a value": _told(
                 quantity, lambda count, total: (count + 1, total + SENTINEL_S[quantity]), both, is_whole=True
             ),
@@ -103,7 +103,7 @@ def _samples(quantity: str, facts: Facts) -> Step:
         admits=lambda given, reader: _stored(given, reader, metric, facts),
         read=lambda reader: _moved(reader, metric, facts) or counted.stored(reader, metric, facts),
         defects={
-            "an observation is not stored": _told(quantity, lambda count, total: (count - 1, total - total / count), (Source.PROMETHEUS,)),
+            "an observation is not stored": _lost(quantity, (Source.PROMETHEUS,)),
             "samples end in the middle of the load": counted.ended_early(metric, facts),
         },
         show=_show,
@@ -142,6 +142,44 @@ def _stored(given: Reading, reader: Reader, metric: counted.Names, facts: Facts)
     if _measured(reader) and not isinstance(exported := counted.exported(reader, metric, facts), Gap):
         given = exported
     return counted.scraped(given, reader, metric, facts)
+
+
+def _lost(quantity: str, sources: tuple[Source, ...]) -> Defect:
+    """The last observation is missing from the instant at which it was made. It took no more than what every reader saw it add to the sum."""
+
+    def defect(reader: Reader) -> Reader | None:
+        final = max((each.samples[-1][1] for each in reader.series(sources[0], f"{name(quantity)}_count") if each.samples), default=0.0)
+        around = {source: around for source in counted.BOTH if (around := _sums_around(reader, source, quantity, final))}
+        if not around:
+            return None
+        took_s = min(after - before for before, after in around.values())
+        for source in sources:
+            reader = _retold(reader, source, quantity, _less(took_s, around[source][0] if source in around else 0.0), final)
+        return reader
+
+    return defect
+
+
+def _less(took_s: float, before: float) -> Callable[[float, float], tuple[float, float]]:
+    """One observation less. A text may be read between its count and its sum: no lie makes the sum fall."""
+    return lambda count, total: (count - 1, max(total - took_s, before))
+
+
+def _sums_around(reader: Reader, source: Source, quantity: str, final: float) -> tuple[float, float] | None:
+    """The sum before the count came to ``final``, and in the end, as this source saw it; of a series born with it, less the mean.
+
+    None: it did not see it.
+    """
+    stem = name(quantity)
+    totals = {tuple(sorted(each.labels.items())): each for each in reader.series(source, f"{stem}_sum")}
+    for count in reader.series(source, f"{stem}_count"):
+        total = totals.get(tuple(sorted(count.labels.items())))
+        if not final or total is None or not count.samples or count.samples[-1][1] != final:
+            continue
+        whole = total.samples[-1][1]
+        before = [at for at, number in count.samples if number < final]
+        return (total.at(before[-1]) or 0.0) if before else whole - whole / final, whole
+    return None
 
 
 def _told(

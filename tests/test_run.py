@@ -74,7 +74,7 @@ def test_the_limit_of_the_load_allows_every_turn_its_time() -> None:
     assert _load_limit_s((plan,)) > plan.due_s + len(plan.turns) * (plan.answer_timeout_s + 10)
 
 
-def test_parts_areplaced_without_the_names_of_this_machine(tmp_path: Path) -> None:
+def test_parts_are_placed_without_the_names_of_this_machine(tmp_path: Path) -> None:
     """Runs are shown to others."""
     root = Path(__file__).parents[1]
     parts = [

@@ -56,6 +56,25 @@ def test_a_stage_that_lies_is_told_in_a_sentence(stage: str, suffix: str, lie: C
     assert verdict(told(stage, suffix, lie), f"{stage}/samples").is_faithful
 
 
+def test_a_text_that_was_read_between_count_and_sum_is_honest() -> None:
+    """The exporter's count is there already, its sum not yet: nothing is red, and a lost observation is told at its own hop only."""
+    stem = "voice_agent_llm_latency_seconds"
+    exported = [item for item in stack.run().observations if isinstance(item, Sample) and item.source is Source.AGENT_EXPORTER]
+    counts, sums = ({item.at: item.value for item in exported if item.name == stem + suffix} for suffix in ("_count", "_sum"))
+    torn_at = min(at for at, count in counts.items() if count == max(counts.values()))
+    before = sums[max(at for at in sums if at < torn_at)]
+
+    def tear(item: Observation) -> Observation:
+        if isinstance(item, Sample) and item.source is Source.AGENT_EXPORTER and (item.name, item.at) == (f"{stem}_sum", torn_at):
+            return replace(item, value=before)
+        return item
+
+    found = check(stack.changed(stack.run(), tear))
+
+    assert [verdict.claim for verdict in found.verdicts if verdict.status is Status.FAIL] == []
+    assert [lie for lie in found.planted if lie.claim.startswith("llm/") and not lie.is_localised] == []
+
+
 def test_a_busy_loop_widens_the_set_by_what_was_measured() -> None:
     """Three turns of the loop each time: one before, two after."""
     found = verdict(stack.run(), "stt/exporter")
