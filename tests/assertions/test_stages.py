@@ -44,7 +44,7 @@ def without_ruler(*, is_blind: bool) -> Evidence:
             "tts",
             "sum",
             lambda total: total * 1000,
-            "the agent's exporter says 1452.000 s in all segments, which really took 1.380 to 1.566 s",
+            "the agent's exporter says 1469.400 s in all segments, which really took 1.380 to 1.566 s",
         ),
     ],
 )
