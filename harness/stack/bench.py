@@ -33,6 +33,10 @@ CALLS_PER_S = 5.0
 """Telephone calls that the scripted exporter says have ended."""
 VANISHING = "blackbox"
 """The job that leaves the discovery: nothing else reads it."""
+SLOW, SLOW_S = "slow-responder", 4.0
+"""An agent that takes its time, and how much."""
+SILENCED = "voice_agent"
+"""The group of recording rules that is taken away."""
 _TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 _LINE = re.compile(r"^(?P<name>node_\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)$", re.MULTILINE)
 
@@ -217,8 +221,14 @@ class Certificate:
 class Bench:
     """All of it, and the names that series and alerts bear."""
 
-    def __init__(self, stack: RunningStack, directory: Path) -> None:
+    def __init__(self, stack: RunningStack, directory: Path, *, with_agents: bool) -> None:
         self.stack = stack
+        self.agents: tuple[Muted, ...] = ()
+        if with_agents:
+            slow = stack.start_responder(SLOW, delay_s=SLOW_S)
+            self.agents = tuple(Muted(f"http://{address}") for address in (stack.agent_metrics, slow))
+            fast_proxy, slow_proxy = (agent.proxy.address for agent in self.agents)
+            stack.retarget("voice-agent", (*at(fast_proxy, instance="fast"), *at(slow_proxy, instance="slow")))
         node = f"http://{LOOPBACK}:{stack.port('node_exporter')}"
         self.host = Host(node)
         self.flapper = Flapper(node)
@@ -260,6 +270,18 @@ class Bench:
         """And comes back on its port."""
         self.stack.start_node("node_exporter_b", port=self.second_node)
 
+    def mute(self, *, is_on: bool) -> None:
+        """Agents answer their scrapes, and say nothing."""
+        for agent in self.agents:
+            agent.is_mute = is_on
+
+    def silence_rule(self) -> None:
+        """The recording rules of the agent are no longer loaded."""
+        self.stack.seed_rules(without=SILENCED)
+
+    def restore_rule(self) -> None:
+        self.stack.seed_rules(without=None)
+
     def vanish(self) -> None:
         """A job's targets leave the discovery."""
         self.stack.retarget(VANISHING, ())
@@ -268,16 +290,17 @@ class Bench:
         self.stack.retarget(VANISHING, at(f"{LOOPBACK}:{self.stack.port('blackbox_exporter')}"))
 
     def close(self) -> None:
-        for each in (self.host, self.flapper, self.telephone):
+        proxied: tuple[Host | Flapper | Telephone | Muted, ...] = (self.host, self.flapper, self.telephone, *self.agents)
+        for each in proxied:
             each.proxy.close()
         for endpoint in (self.endpoint, self.certificate.endpoint):
             endpoint.close()
 
 
 @contextmanager
-def bench(stack: RunningStack, directory: Path) -> Iterator[Bench]:
-    """The bench on a running stack, scraped once it is there. directory: for a key, gone with the stack."""
-    made = Bench(stack, directory)
+def bench(stack: RunningStack, directory: Path, *, with_agents: bool) -> Iterator[Bench]:
+    """The bench on a running stack. directory: for a key, gone with the stack. with_agents: for calls, with a slow agent beside the stack's own."""
+    made = Bench(stack, directory, with_agents=with_agents)
     try:
         yield made
     finally:

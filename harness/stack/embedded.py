@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -73,6 +75,22 @@ class RunningStack:
     def retarget(self, job: str, groups: Sequence[Mapping[str, Any]]) -> None:
         """Replaces the targets of a job; Prometheus notices within a fraction of a second."""
         prometheus.write_targets(self._wiring.monitoring, job, groups)
+
+    def start_responder(self, name: str, *, delay_s: float) -> str:
+        """One more agent, that takes its time; ``host:port`` of its metrics."""
+        chosen = ports.free(("health", "metrics"))
+        self._wiring.start_responder(name, delay_s=delay_s, health_port=chosen["health"], metrics_port=chosen["metrics"])
+        return f"{ports.LOOPBACK}:{chosen['metrics']}"
+
+    @property
+    def agent_metrics(self) -> str:
+        """``host:port`` of the agent's own exporter."""
+        return self._wiring.exporter
+
+    def seed_rules(self, *, without: str | None) -> None:
+        """Prometheus reloads its rules; without one group, or all of them as at the start."""
+        prometheus.rewrite_rules(self._wiring.configuration, self._wiring.monitoring, without=without)
+        os.kill(self.pids()["prometheus"], signal.SIGHUP)
 
     def start_node(self, name: str, *, port: int | None = None) -> int:
         """One more node_exporter; its port."""

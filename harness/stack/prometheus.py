@@ -71,6 +71,14 @@ def write(configuration: Configuration, directory: Path, targets: Mapping[str, S
     return _dump(directory / "prometheus.yml", configuration.main)
 
 
+def rewrite_rules(configuration: Configuration, directory: Path, *, without: str | None) -> None:
+    """The rule files anew, without the group of that name. Prometheus reads them when it is told to."""
+    for name, rules in configuration.rules.items():
+        kept = {**rules, "groups": [group for group in rules["groups"] if group["name"] != without]}
+        path = directory / "rules" / name
+        _dump(path.with_suffix(".partial"), kept).replace(path)
+
+
 def write_targets(directory: Path, job: str, groups: Sequence[Mapping[str, Any]]) -> None:
     """Replaces the targets of a job; Prometheus notices by itself, and never reads half a file."""
     path = directory / "targets" / f"{job}.yml"

@@ -42,6 +42,10 @@ PORTS = (
 )
 
 
+_NOT_SCALED = "dates (CertificateExpiring), the media server's look at its streams every 5 s, Alertmanager's pause after a failed delivery"
+"""What a fast stack has as slow as production: it proves the arithmetic, and one run at a time scale of 1 proves the text that is shipped."""
+
+
 class Wiring:
     """One stack."""
 
@@ -161,6 +165,7 @@ class Wiring:
             "changes": [
                 f"{each.setting}: {each.production} -> {each.here}" for each in (*self.configuration.changes, *self.routing.changes)
             ],
+            **({"not scaled": _NOT_SCALED} if self.time_scale != 1 else {}),
             "postgres": "throw-away data: fsync off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
         }
@@ -194,22 +199,27 @@ class Wiring:
         )
         livekit.start(self.supervisor, self.obtained["livekit"].path, settings)
         if self.agent_name is not None:
-            env = agent.environment(
-                repository=REPOSITORY,
-                livekit=(f"ws://{LOOPBACK}:{self.port['livekit']}", *self.api),
-                supabase=(self.rest, self.keys.service),
-                health_port=self.port["agent-health"],
-                metrics_port=self.port["agent-metrics"],
-                extra={
-                    "AGENT_NAME": self.agent_name,
-                    "AGENT_RULER_FILE": self._ruler,
-                    **self.seams.agent_environment(),
-                },
-            )
+            extra = {"AGENT_RULER_FILE": self._ruler, **self.seams.agent_environment()}
+            env = self._agent_environment(self.agent_name, self.port["agent-health"], self.port["agent-metrics"], extra)
             if self.agent_name == responder.NAME:
                 responder.start(self.supervisor, repository=REPOSITORY, env=env)
             else:
                 agent.start(self.supervisor, self.obtained["agent"].path, repository=REPOSITORY, env=env)
+
+    def start_responder(self, name: str, *, delay_s: float, health_port: int, metrics_port: int) -> None:
+        """One more responder, under a name of its own and with a delay of its own."""
+        env = self._agent_environment(name, health_port, metrics_port, {})
+        responder.start(self.supervisor, repository=REPOSITORY, env=env, part=name, delay_s=delay_s)
+
+    def _agent_environment(self, name: str, health_port: int, metrics_port: int, extra: Mapping[str, str]) -> dict[str, str]:
+        return agent.environment(
+            repository=REPOSITORY,
+            livekit=(f"ws://{LOOPBACK}:{self.port['livekit']}", *self.api),
+            supabase=(self.rest, self.keys.service),
+            health_port=health_port,
+            metrics_port=metrics_port,
+            extra={"AGENT_NAME": name, **extra},
+        )
 
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)
