@@ -6,28 +6,60 @@ It is to alerts what ``harness.run`` is to calls: the same run directory, judged
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import harness
 from harness import codec
+from harness.caller.prompts import load_prompts
 from harness.clock import Clock
+from harness.collect import realtime
 from harness.collect.alerts import Alerts
 from harness.errors import UsageError
-from harness.model import Drill, Poll, Row, RunInfo, Source, UnixNs, value
+from harness.load.launch import place_calls
+from harness.measure.delivery import Break, Heard, Told
+from harness.model import (
+    CallPlan,
+    CallRecord,
+    Drill,
+    Gap,
+    Grade,
+    Impairment,
+    Poll,
+    Row,
+    RunInfo,
+    Source,
+    TurnPlan,
+    UnixNs,
+    value,
+)
 from harness.rules.alerts import AlertRule, alert_rules
-from harness.rules.drills import BY_NAME, Deed, Fault, length_scrapes, plan
+from harness.rules.drills import (
+    BY_NAME,
+    LOSS_FROM_S,
+    LOSS_UNTIL_S,
+    LOST_EVERY,
+    Deed,
+    Fault,
+    calls,
+    length_scrapes,
+    plan,
+)
 from harness.rules.scale import scaled_expression
 from harness.rules.windows import Window
 from harness.run import placed
-from harness.rundir import RunDir
+from harness.rundir import RunDir, read_records
 
 if TYPE_CHECKING:
     from harness.run import Order, Progress
     from harness.stack.bench import Bench
     from harness.stack.embedded import RunningStack
 
+_PROMPT = "opening-hours"
+_READY_S = 5.0
 _LAST_WORDS_SCRAPES = 8
 """After the last deed has shown its effect: an end waits for a tick of its group, and a delivery may be told again."""
 
@@ -58,8 +90,13 @@ def drill(order: Order, *, progress: Progress) -> RunDir:
         time_scale=wanted.time_scale,
     ) as stack:
         info = _begin(order, run_dir, stack, rules, clock)
-        with bench(stack, stack.scratch) as made:
-            interrupted = _perform(wanted, order.scenario.seed, made, run_dir, info, clock, progress)
+        with bench(stack, stack.scratch, with_agents=wanted.calls) as made:
+            plans = _plans(wanted, run_dir, order.scenario.seed, scrape_s=float(info.settings["scrape_interval_s"]))
+            run_dir.write_plans(plans)
+            with _listening(stack, run_dir, clock), _calling(order, run_dir, stack, plans):
+                interrupted = _perform(wanted, order.scenario.seed, made, run_dir, info, clock, progress)
+            for fault in _heard(read_records(run_dir.path, plans)):
+                run_dir.observe(Source.FAULTS, (_row(fault, clock.now()),))
             ended_at = clock.now()
             progress("reading states, deliveries and rows")
             with Alerts(stack.target, run_dir.logs / "receiver.jsonl", clock=clock) as alerts:
@@ -109,7 +146,6 @@ def _begin(order: Order, run_dir: RunDir, stack: RunningStack, rules: tuple[Aler
         settings={**stack.settings, "alerting": {"rules": codec.to_json(rules), **stack.alerting}},
         defect=", ".join(each.name for each in order.sabotage) or None,
     )
-    run_dir.write_plans(())
     run_dir.write_info(info)
     return info
 
@@ -130,6 +166,8 @@ def _acts(bench: Bench) -> Mapping[str, _Act]:
 
     return {
         **{name: held(name) for name in ("cpu", "memory", "disk")},
+        "silent": _Act(begin=lambda _: bench.silence_rule(), end=bench.restore_rule),
+        "empty": _Act(begin=lambda _: bench.mute(is_on=True), end=lambda: bench.mute(is_on=False)),
         "down": _Act(begin=lambda _: bench.stop_host(), end=bench.start_host),
         "flapping": _Act(begin=lambda _: bench.flapper.flap(is_on=True), end=lambda: bench.flapper.flap(is_on=False)),
         "vanished": _Act(begin=lambda _: bench.vanish(), end=bench.appear),
@@ -188,6 +226,112 @@ def _perform(drill: Drill, seed: int, bench: Bench, run_dir: RunDir, info: RunIn
     for fault in open_faults.values():
         write(fault)
     return early
+
+
+def _plans(drill: Drill, run_dir: RunDir, seed: int, *, scrape_s: float) -> tuple[CallPlan, ...]:
+    """The calls of a drill: one prompt again and again, so that replies follow each other."""
+    from harness.stack import responder
+    from harness.stack.bench import SLOW
+
+    text = load_prompts()[_PROMPT].text
+    lossy = (Impairment(direction="up", from_s=LOSS_FROM_S, until_s=LOSS_UNTIL_S, lose_every=LOST_EVERY),)
+    return tuple(
+        CallPlan(
+            call_id=f"vp-{run_dir.run_id}-call-{index}",
+            index=index,
+            room=f"vp-{run_dir.run_id}-room-{index}",
+            identity=f"caller-{index}",
+            phone_number=f"+4477009000{index:02d}",
+            agent_name=SLOW if call.is_slow else responder.NAME,
+            due_s=call.due_scrapes * scrape_s,
+            turns=(TurnPlan(prompt=_PROMPT, text=text),) * call.turns,
+            seed=seed + index,
+            impairments=lossy if call.is_slow else (),
+            grade=Grade.LIGHT,
+        )
+        for index, call in enumerate(calls(drill), start=1)
+    )
+
+
+@contextmanager
+def _calling(order: Order, run_dir: RunDir, stack: RunningStack, plans: tuple[CallPlan, ...]) -> Iterator[None]:
+    """The calls are placed when they are due, beside the block; at its end none is in progress."""
+    if not plans:
+        yield
+        return
+    target, is_over = stack.target, threading.Event()
+    env = {
+        **order.environ,
+        "LIVEKIT_URL": target.livekit_url,
+        "LIVEKIT_API_KEY": target.livekit_api_key,
+        "LIVEKIT_API_SECRET": target.livekit_api_secret,
+    }
+
+    def tick() -> None:
+        if is_over.is_set():
+            raise KeyboardInterrupt  # what a person's would do: callers leave, and what they wrote is kept
+
+    def place() -> None:
+        place_calls(run_dir.path, env=env, limit_s=plans[-1].due_s + 120.0, tick=tick)
+
+    thread = threading.Thread(target=place, name="calls")
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextmanager
+def _listening(stack: RunningStack, run_dir: RunDir, clock: Clock) -> Iterator[None]:
+    """Realtime is listened to meanwhile, as the dashboard does."""
+    target = stack.target
+    access = realtime.Access(
+        url=str(target.supabase_url), key=str(target.supabase_key), token=target.supabase_token, canary_key=target.supabase_key
+    )
+
+    def take(told: Told) -> None:
+        item: Row | Gap
+        if isinstance(told, Break):
+            item = Gap(source=Source.REALTIME, at=told.at, reason=told.reason, request="realtime")
+        elif isinstance(told, Heard) and (told.table, told.kind) == ("alerts_history", "INSERT"):
+            item = Row(source=Source.REALTIME, table="heard", columns={"id": told.key}, at=told.at, request="realtime")
+        else:
+            return
+        run_dir.observe(Source.REALTIME, (item,))
+
+    with realtime.record(access, take, clock=clock, trust_env=False) as listener:
+        if listener.wait_ready(_READY_S):
+            run_dir.observe(Source.REALTIME, (Poll(source=Source.REALTIME, at=clock.now(), took_s=0.0, count=0, request="realtime"),))
+        yield
+
+
+def _heard(records: tuple[CallRecord, ...]) -> Iterator[Fault]:
+    """Faults that calls were: packets lost on the wire, and replies that came late."""
+    for record in records:
+        if record.joined_at is None or not record.plan.impairments:
+            continue
+        left_s = (record.left_at or record.joined_at) / 1e9
+        begun_s, ended_s = (min(record.joined_at / 1e9 + offset_s, left_s) for offset_s in (LOSS_FROM_S, LOSS_UNTIL_S))
+        yield _fault("loss", (begun_s, begun_s), (ended_s, ended_s))
+        words = [turn.first_word_at / 1e9 for turn in record.turns if turn.first_word_at is not None]
+        if words:
+            # The agent counts a reply when it begins to speak, a little before it is heard.
+            yield _fault("slow", (words[0] - 0.5, words[0]), (words[-1] - 0.5, words[-1]))
+
+
+def _fault(name: str, begun: tuple[float, float], ended: tuple[float, float]) -> Fault:
+    subject = BY_NAME[name]
+    return Fault(
+        subject=name,
+        alert=subject.alert,
+        labels=subject.labels,
+        kind="breach",
+        begun=Window(earliest_s=begun[0], latest_s=begun[1]),
+        ended=Window(earliest_s=ended[0], latest_s=ended[1]),
+        level=None,
+    )
 
 
 def _told(deed: Deed, alert: str) -> str:

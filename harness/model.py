@@ -499,6 +499,8 @@ class Drill:
     """Before that: levels just below, and breaches shorter than ``for``."""
     time_scale: float = 15.0
     """Production seconds in one second of the drill."""
+    calls: bool = False
+    """In each cycle callers lose packets on the wire and wait for a slow agent. At a time scale of 15 only: calls last as long as they last."""
 
 
 @value

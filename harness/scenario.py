@@ -95,6 +95,10 @@ SHAPE = Table(
                     "near_misses": Key(
                         shape=Text(choices=("yes", "no")), says="before that, levels just below and short breaches; yes if absent"
                     ),
+                    "calls": Key(
+                        shape=Text(choices=("yes", "no")),
+                        says="callers that lose packets, and a slow agent, at a time scale of 15; no if absent",
+                    ),
                     "time_scale": Key(
                         shape=Number(at_least=1, at_most=15), says="production seconds in one second of the drill; 15 if absent"
                     ),
@@ -178,7 +182,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         impairment=profiles.named(document),
         impairments=profiles.impairments(document),
         grade=Grade(data.get("grade", Grade.FULL)),
-        drill=None if drill is None else _drill(drill),
+        drill=None if drill is None else _drill(document),
     )
 
 
@@ -192,10 +196,17 @@ def _check_what_it_is(document: Document) -> None:
         raise UsageError(f"{document.file}:1: key '{lacking[0]}' is missing: {SHAPE.keys[lacking[0]].says}")
 
 
-def _drill(drill: Mapping[str, Any]) -> Drill:
-    return Drill(
-        cycles=drill["cycles"], near_misses=drill.get("near_misses", "yes") == "yes", time_scale=float(drill.get("time_scale", 15.0))
+def _drill(document: Document) -> Drill:
+    drill = document.data["drill"]
+    found = Drill(
+        cycles=drill["cycles"],
+        near_misses=drill.get("near_misses", "yes") == "yes",
+        time_scale=float(drill.get("time_scale", 15.0)),
+        calls=drill.get("calls", "no") == "yes",
     )
+    if found.calls and found.time_scale != 15:
+        raise UsageError(f"{document.where('drill', 'calls')}: drill.calls: calls are as long as calls are; they need a time_scale of 15")
+    return found
 
 
 def _arrival(document: Document) -> dict[str, Any]:

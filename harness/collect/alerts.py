@@ -65,6 +65,9 @@ class Alerts:
             yield self._row("alert_states", {"labels": _nameless(labels), "at_s": [at for at, _ in points]})
         latency_s = self._latency(window_s, at_s)
         yield self._row("ingest", {"latency_s": latency_s})
+        for labels, points in self._matrix(f"up[{window_s}s]", at_s):
+            if missed := [at for at, number in points if number == 0]:
+                yield self._row("missed", {"labels": _nameless(labels), "at_s": missed})
         for metric in _CONTROLS:
             for labels, points in self._matrix(f"{metric}[{window_s}s]", at_s):
                 yield self._row("controls", {"metric": metric, "labels": _nameless(labels), "first": points[0][1], "last": points[-1][1]})

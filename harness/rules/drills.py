@@ -20,6 +20,7 @@ HELD = 46
 CALM = 28
 """Between two breaches: the slowest window empties, and the end is told."""
 _BELOW = 46
+_CYCLE = HELD + CALM + 2
 _READ_S = 0.25
 """Longest time that may pass between a sample's stamp and the reading of its counter, for the margins of levels: much, so that they err outwards."""
 
@@ -43,6 +44,7 @@ class Subject:
     """In scrapes, where there is no level: from the deed until the samples show it."""
     fade: Window | None = None
     """And back."""
+    needs_calls: bool = False
 
 
 def _scrapes(earliest: float, latest: float) -> Window:
@@ -84,7 +86,23 @@ SUBJECTS: tuple[Subject, ...] = (
     ),
     Subject(name="sip", alert="SipErrorsHigh", labels={"instance": "sip"}, calm=0, threshold=20, grave=(40, 90), span_scrapes=19),
 )
-BY_NAME = {subject.name: subject for subject in SUBJECTS}
+CALLED: tuple[Subject, ...] = (
+    # The media server looks at a stream every 5 s, and the mean of the window has to pass 1 %: two or three looks.
+    Subject(
+        name="loss",
+        alert="PacketLossHigh",
+        labels={"direction": "incoming"},
+        lag=_scrapes(0, 16),
+        fade=_scrapes(0, 27),
+        needs_calls=True,
+    ),
+    # One slow reply is more than a twentieth of those of the window.
+    Subject(name="slow", alert="AgentSlow", labels={}, lag=_scrapes(0, 2), fade=_scrapes(0, 21), needs_calls=True),
+    Subject(name="empty", alert="AgentScrapeEmpty", labels={}, lag=_scrapes(0, 1), fade=_scrapes(0, 1), needs_calls=True),
+    # The last value is seen for as long as the lookback, unless it is marked as stale.
+    Subject(name="silent", alert="RecordingRuleSilent", labels={}, lag=_scrapes(0, 21), fade=_scrapes(0, 3), needs_calls=True),
+)
+BY_NAME = {subject.name: subject for subject in (*SUBJECTS, *CALLED)}
 
 
 @value
@@ -96,6 +114,20 @@ class Deed:
     kind: str
     """``breach``, ``below`` or ``spike``, which begin; ``back``, which ends it; ``restart``."""
     level: float | None
+
+
+@value
+class CallDeed:
+    """A call that makes something bad, or without which something could not be."""
+
+    due_scrapes: float
+    is_slow: bool
+    """To the slow agent, with packets lost on the way up meanwhile; else to the other one."""
+    turns: int
+
+
+LOST_EVERY = 20
+LOSS_FROM_S, LOSS_UNTIL_S = 6.0, 44.0
 
 
 @value
@@ -130,9 +162,20 @@ def plan(drill: Drill, seed: int) -> tuple[Deed, ...]:
     return tuple(sorted(_deeds(drill, random.Random(seed)), key=lambda deed: deed.at_scrapes))
 
 
+def calls(drill: Drill) -> tuple[CallDeed, ...]:
+    """Two a cycle: a slow one that loses packets while everything is bad, and one while the agents' exporters are mute."""
+    if not drill.calls:
+        return ()
+    starts = [_first_cycle(drill) + cycle * _CYCLE for cycle in range(drill.cycles)]
+    pairs = [
+        (CallDeed(due_scrapes=at - 8, is_slow=True, turns=6), CallDeed(due_scrapes=at + HELD - 6, is_slow=False, turns=6)) for at in starts
+    ]
+    return tuple(each for pair in pairs for each in pair)
+
+
 def length_scrapes(drill: Drill) -> float:
     """From the start of the drill until everything has come to rest."""
-    return _first_cycle(drill) + drill.cycles * (HELD + CALM + 2)
+    return _first_cycle(drill) + drill.cycles * _CYCLE
 
 
 def edges(subject: Subject) -> tuple[float, float]:
@@ -164,13 +207,16 @@ def _deeds(drill: Drill, dice: random.Random) -> Iterator[Deed]:
         for name, held in (("memory", 17.5), ("disk", 17.5), ("down", 1.7), ("probe", 1.7)):
             yield from _pair(BY_NAME[name], "spike", spikes_at, held, BY_NAME[name].grave[1])
     for cycle in range(drill.cycles):
-        at = _first_cycle(drill) + cycle * (HELD + CALM + 2)
+        at = _first_cycle(drill) + cycle * _CYCLE
         for subject in SUBJECTS:
             grave = subject.calm is not None
             is_near = subject in leveled and cycle % 2 == 1
             level = edges(subject)[1] if is_near else dice.uniform(*subject.grave) if grave else None
             begin = at + dice.uniform(0, 1)
             yield from _pair(subject, "breach", begin, HELD + dice.uniform(0, 1), level)
+        if drill.calls:
+            yield from _pair(BY_NAME["silent"], "breach", at + 16, 24, None)
+            yield from _pair(BY_NAME["empty"], "breach", at + HELD + 3, 15, None)
         if cycle % 3 == 2:
             yield Deed(at_scrapes=at + HELD - 8, subject="cpu", kind="restart", level=None)
 
