@@ -21,6 +21,8 @@ from harness.rules.windows import Window, whole
 
 ROOT = "drilled"
 SILENT = "alerts/silent"
+HEARD_S = 5.0
+"""A row that Realtime tells later was not shown when it was written; the same as for calls."""
 _TABLES = frozenset({"alert_truth", "alert_states", "deliveries", "alerts_history"})
 Parts = dict[Key, Thing]
 
@@ -129,7 +131,11 @@ def _numbered(story: Story) -> Iterator[tuple[int, Due]]:
 def _samples_admitted(story: Story) -> Reading:
     parts: Parts = {}
     lacks: set[Key] = set()
+    spoiled = 0
     for number, fault in enumerate(story.faults, start=1):
+        if story.is_spoiled(fault):
+            spoiled += 1
+            continue
         admitted = fault.admits(story.rules[fault.alert], story.cadence)
         keys = [(what, _fault_name(fault.alert, fault.labels), str(number)) for what in ("true", "fires", "over")]
         for key, window in zip(keys, (admitted.pending, admitted.firing, admitted.resolved), strict=True):
@@ -140,12 +146,19 @@ def _samples_admitted(story: Story) -> Reading:
         if fault.ended is not None and admitted.firing is None:
             # One that is over before an evaluation was never seen.
             lacks.update((keys[0], keys[2]))
-    return Reading(parts=parts, may_lack=frozenset(lacks), because=("phases of scrape and evaluation are not known beforehand",))
+    because = ["phases of scrape and evaluation are not known beforehand"]
+    if spoiled:
+        because.append(
+            f"{plural(spoiled, 'fault')} not judged: a scrape of its target failed meanwhile, on a busy machine for its lateness"
+        )
+    return Reading(parts=parts, may_lack=frozenset(lacks), because=tuple(because))
 
 
 def _samples_said(story: Story) -> Parts:
     parts: Parts = {}
     for number, fault in enumerate(story.faults, start=1):
+        if story.is_spoiled(fault):
+            continue
         for due in story.due:
             if due.who[0] == fault.alert and fault.labels.items() <= dict(due.who[1]).items() and _is_of(due, fault, story):
                 name = _fault_name(fault.alert, fault.labels)
@@ -270,6 +283,7 @@ def _notified_said(story: Story) -> Parts:
 
 def _stored_admitted(story: Story) -> Reading:
     parts: Parts = {}
+    lacks: set[Key] = set()
     for number, (who, _, fires_s) in enumerate(story.fired(), start=1):
         found = [told for over in (False, True) for told in story.deliveries(who, fires_s, is_over=over)]
         stored = [told.stored_at_s for told in found if told.stored_at_s is not None]
@@ -279,7 +293,15 @@ def _stored_admitted(story: Story) -> Reading:
         parts[_key("row", who, number)] = frozenset({f"{labels['severity']} {labels['service']}"})
         if stored:
             parts[_key("recorded", who, number)] = Range(lo=min(told.at_s for told in found) - MS_S, hi=min(stored) + MS_S)
-    return Reading(parts=parts, because=("written between the arrival of the delivery and our 2xx, by one clock",))
+            if story.is_heard:
+                key = _key("heard", who, number)
+                parts[key] = Range(lo=min(told.at_s for told in found) - MS_S, hi=min(stored) + HEARD_S)
+                if min(stored) + HEARD_S > story.until_s:
+                    lacks.add(key)
+    because = ["written between the arrival of the delivery and our 2xx, by one clock"]
+    if story.is_heard:
+        because.append(f"Realtime tells it within {HEARD_S:g} s: a toast that comes later is none")
+    return Reading(parts=parts, may_lack=frozenset(lacks), because=tuple(because))
 
 
 def _stored_said(story: Story) -> Parts:
@@ -293,6 +315,8 @@ def _stored_said(story: Story) -> Parts:
         parts[_key("row", who, number)] = frozenset({f"{row.severity} {row.service}"})
         if story.deliveries(who, fires_s, is_over=False):
             parts[_key("recorded", who, number)] = exactly(row.recorded_at_s)
+            if story.is_heard and row.heard_at_s is not None:
+                parts[_key("heard", who, number)] = exactly(row.heard_at_s)
     strays = [row for row in story.kept if row.who[0] != WATCHDOG and row not in matched]
     for number, row in enumerate(strays, start=1):
         parts[_key("stray", row.who, number)] = exactly(row.starts_at_s)
@@ -430,6 +454,7 @@ _SAID = {
     "told": "{who} was told to the receiver",
     "end told": "the end of {who} was told to the receiver",
     "recorded": "the row of {who} was written",
+    "heard": "the row of {who} was told by Realtime",
     "end": "the row of {who} ends",
     "row": "the row of {who}",
     "how": "the end of {who}",

@@ -12,10 +12,10 @@ from typing import Any
 
 from harness import codec
 from harness.measure.series import Reader
-from harness.model import RunInfo, value
+from harness.model import RunInfo, Source, value
 from harness.rules.alerts import AlertRule, Episode, Phase, episodes, machine
 from harness.rules.delivery import Route
-from harness.rules.drills import Fault
+from harness.rules.drills import BY_NAME, Fault
 from harness.rules.evaluate import Labels
 from harness.rules.scale import to_ms
 from harness.rules.windows import Cadence, Window
@@ -25,6 +25,9 @@ POST_S = 0.5
 """Longest time of a request between two servers of one machine: measured below 0.03 s on a quiet one, and these are not quiet."""
 MS_S = 0.0015
 """Instants that travel as text with milliseconds."""
+_UNSCRAPED = ("down", "flapping", "vanished")
+"""Faults that are failed scrapes themselves."""
+_WINDOW_SCRAPES = 20
 _OWN = ("alertname", "alertstate")
 Who = tuple[str, Labels]
 """An alert and the labels that its expression yields."""
@@ -71,6 +74,8 @@ class Kept:
     recorded_at_s: float
     severity: str
     service: str
+    heard_at_s: float | None = None
+    """When Realtime told of it. None: never."""
 
 
 @value
@@ -90,6 +95,10 @@ class Story:
     states: tuple[tuple[Who, Episode], ...]
     told: tuple[Told, ...]
     kept: tuple[Kept, ...]
+    missed: tuple[tuple[Mapping[str, str], float], ...]
+    """Scrapes that failed, by the labels of their target."""
+    is_heard: bool
+    """A listener of Realtime was there all the time."""
     until_s: float
 
     @staticmethod
@@ -124,6 +133,10 @@ class Story:
             states=tuple((who, episode) for who, episode in states if who[0] == WATCHDOG or episode.pending_at_s >= 0),
             told=tuple(told for told in _told(reader, rules, start_s) if is_ours(told.who, told.starts_at_s)),
             kept=tuple(kept for kept in _kept(reader, rules, start_s) if is_ours(kept.who, kept.starts_at_s)),
+            missed=tuple(
+                (row.columns["labels"], float(at) - start_s) for row in reader.rows.get("missed", ()) for at in row.columns["at_s"]
+            ),
+            is_heard=reader.is_read(Source.REALTIME) and reader.gap(Source.REALTIME) is None,
             until_s=until_s,
         )
 
@@ -137,6 +150,19 @@ class Story:
 
         found = [episode for who, episode in self.states if who == due.who and overlaps(episode)]
         return min(found, key=lambda episode: abs(episode.pending_at_s - due.begin.earliest_s), default=None)
+
+    def is_spoiled(self, fault: Fault) -> bool:
+        """A scrape of what it acted on failed meanwhile, though it was not the one to fail: what the samples then show is not its doing."""
+        if fault.subject in _UNSCRAPED:
+            return False
+        until_s = self.until_s if fault.ended is None else fault.ended.latest_s
+        jobs = ("voice-agent", "livekit") if BY_NAME[fault.subject].needs_calls else ()
+        reach_s = _WINDOW_SCRAPES * self.cadence.scrape_s
+        return any(
+            fault.begun.earliest_s - reach_s <= at_s <= until_s + reach_s
+            and (labels.get("job") in jobs if jobs else labels.get("instance") == fault.labels.get("instance"))
+            for labels, at_s in self.missed
+        )
 
     def fired(self) -> Iterator[tuple[Who, Episode, float]]:
         """Episodes of ``ALERTS`` that fired, with the instant at which they did."""
@@ -274,6 +300,7 @@ def _told(reader: Reader, rules: Mapping[str, AlertRule], start_s: float) -> Ite
 
 
 def _kept(reader: Reader, rules: Mapping[str, AlertRule], start_s: float) -> Iterator[Kept]:
+    heard = {row.columns["id"]: row.at / 1e9 - start_s for row in reversed(reader.rows.get("heard", ()))}
     for row in reader.rows.get("alerts_history", ()):
         columns = row.columns
         if columns.get("labels") is None:
@@ -287,6 +314,7 @@ def _kept(reader: Reader, rules: Mapping[str, AlertRule], start_s: float) -> Ite
             recorded_at_s=instant_s(columns["recorded_at"]) - start_s,
             severity=columns["severity"],
             service=columns["service"],
+            heard_at_s=heard.get(columns["id"]),
         )
 
 
