@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import datetime as dt
 import itertools
 import re
@@ -103,7 +104,15 @@ class Story:
 
     @staticmethod
     def of(info: RunInfo, reader: Reader) -> Story:
-        """Of what a reader says."""
+        """Of what a reader says. Every step asks for it, so the last ones are kept."""
+        for known, of_run, story in _KEPT:
+            if known is reader and of_run is info:
+                return story
+        _KEPT.append((reader, info, Story._made(info, reader)))
+        return _KEPT[-1][2]
+
+    @staticmethod
+    def _made(info: RunInfo, reader: Reader) -> Story:
         start_s = info.started_at / 1e9
         alerting = info.settings["alerting"]
         rules = {rule.name: rule for rule in (codec.from_json(AlertRule, each) for each in alerting["rules"])}
@@ -176,6 +185,9 @@ class Story:
 
     def row(self, who: Who, starts_at_s: float) -> Kept | None:
         return next((kept for kept in self.kept if kept.who == who and abs(kept.starts_at_s - starts_at_s) < MS_S), None)
+
+
+_KEPT: collections.deque[tuple[Reader, RunInfo, Story]] = collections.deque(maxlen=2)
 
 
 def named(who: Who) -> str:
