@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ _MOST_POINTS = 10_000
 """Of a range query; the server's limit is 11000."""
 _GONE_SCRAPES = 1.1
 """Prometheus waits for two scrapes and a tenth before it marks the series of a target that left as stale, and stamps the mark with the first."""
+_GONE_EVALUATIONS = 2.0
+"""And two evaluations before it marks those of a group of rules that is no longer loaded, stamped with the reload."""
+_RECORDED = re.compile(r"\w:\w")
+"""A name with a colon is a recording rule's."""
 _CONTROLS = (
     "prometheus_notifications_errors_total",
     "prometheus_notifications_dropped_total",
@@ -75,7 +80,10 @@ class Alerts:
             # From before the drill, where the first episodes may have begun.
             grid = _grid(states, rule, since / 1e9 - lookback_s, at_s)
             # Without those that were still on their way; what tells that a target has left comes later than any sample.
-            late_s = latency_s + (_GONE_SCRAPES * scrape_s if "absent(" in rule.expression else 0.0)
+            late_s = latency_s + max(
+                _GONE_SCRAPES * scrape_s if "absent(" in rule.expression else 0.0,
+                _GONE_EVALUATIONS * rule.interval_s if _RECORDED.search(rule.expression) else 0.0,
+            )
             for shift_s in (0.0, round(late_s, 3)):
                 for labels, points in self._range(rule.expression, grid, -shift_s):
                     columns = {"alert": rule.name, "labels": _nameless(labels), "shift_s": shift_s}
