@@ -129,9 +129,11 @@ def _measured(reader: Reader) -> Gap | None:
 
 
 def _moved(reader: Reader, metric: counted.Names, facts: Facts) -> Gap | None:
-    """An agent without stages has nothing to store. None: something was observed, whoever knows how long it took."""
+    """An agent without stages has nothing to store, and of one of which neither ruler nor exporter could be read nobody knows. None: it is known."""
     gap = _measured(reader)
-    if gap is None or not gap.is_blind or unread(reader, Source.AGENT_EXPORTER):
+    if gap is not None and (lost := unread(reader, Source.AGENT_EXPORTER)) is not None:
+        return lost
+    if gap is None or not gap.is_blind:
         return None
     series = [timeline for each in metric for timeline in reader.series(Source.AGENT_EXPORTER, each)]
     return None if any(reader.grown(timeline, Source.AGENT_EXPORTER, facts.since) for timeline in series) else gap

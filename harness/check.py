@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, alerts, calls, effects, others, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions import agent, alerts, calls, effects, others, pushed, rtt, rules, sfu, stages, tools, ttfw, turns
 from assertions.chains import Chains
 from assertions.facts import Facts
 from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
@@ -77,7 +77,7 @@ def check(evidence: Evidence) -> Findings:
         judged.append(tree)
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
-    verdicts += alerts.verdicts(facts, reader) if is_drill else rtt.verdicts(reader)
+    verdicts += alerts.verdicts(facts, reader) if is_drill else (*rtt.verdicts(reader), *pushed.verdicts(facts, reader))
     planted = tuple(_planted(judged, judgements, reader, chains))
     return Findings(
         verdicts=tuple(verdicts),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from assertions import pushed
 from harness.check import CLAIMS, check
 from tests.fakes import stack
 
@@ -20,11 +21,11 @@ HOPS = {"rule": "rules", "panel": "panels"}
 def page(claim: str) -> str:
     """The page of a claim's quantity, as one line."""
     quantity, _, hop = claim.partition("/")
-    name = HOPS.get(hop, "stages" if quantity in STAGES else quantity)
+    name = "pushed" if claim in pushed.CLAIMS else HOPS.get(hop, "stages" if quantity in STAGES else quantity)
     return " ".join((PAGES / f"{AGENT.get(claim, name)}.md").read_text().split())
 
 
-@pytest.mark.parametrize("claim", [*CLAIMS, "rtt/exporter"])
+@pytest.mark.parametrize("claim", [*CLAIMS, "rtt/exporter", *pushed.CLAIMS])
 def test_every_claim_has_its_section(claim: str) -> None:
     """What it admits and why, what a failure looks like, what to do."""
     assert f"## `{claim}`" in page(claim)
@@ -40,4 +41,4 @@ def test_every_section_is_of_a_claim() -> None:
     """A page does not outlive its step."""
     sections = {name for path in PAGES.glob("*.md") for name in re.findall(r"^## `([a-z0-9/-]+)`", path.read_text(), re.MULTILINE)}
 
-    assert sections == {*CLAIMS, "rtt/exporter"}
+    assert sections == {*CLAIMS, "rtt/exporter", *pushed.CLAIMS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,10 +10,12 @@ from typing import Any
 
 import httpx
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from harness.clock import Clock
 from harness.collect import series
 from harness.collect.naming import OURS, Translator
+from harness.measure import flavour
 from harness.model import Gap, Observation, Poll, Sample, Source, UnixNs
 
 TIMEOUT_S = 20.0
@@ -21,6 +24,7 @@ _QUERIES = (
     (Source.PROMETHEUS, series.SCRAPES),
     (Source.RULES, series.RULES),
 )
+_REFUSED = re.compile("|".join(series.REFUSALS))
 _WINDOW = re.compile(r"\[([0-9a-z]+)\]")
 _DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
@@ -34,21 +38,63 @@ class Prometheus:
         self._names = names
         self._clock = clock
         self._client = client
+        self._extra: dict[str, str] = {}
+        """Parameters of every query, beyond what Prometheus takes."""
+        self._refusals: tuple[Sample, ...] = ()
+        """As they stood when the settings were read: before the load."""
 
     def read(self, since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
         """Every raw sample of the window of the series we judge, and every sample that rules wrote; a Gap for each query that failed."""
-        return tuple(item for source, names in _QUERIES for item in self._read(source, names, since, until))
+        asked = tuple(item for source, names in _QUERIES for item in self._read(source, names, since, until))
+        return (*self._refusals, *self._refused(), *asked)
+
+    def _refused(self) -> tuple[Sample, ...]:
+        """What it counts of itself, now, of samples that it did not take."""
+        at = self._clock.now()
+        try:
+            families = tuple(text_string_to_metric_families(self._own_metrics()))
+        except ValueError:
+            return ()
+        lines = (line for family in families for line in family.samples if _REFUSED.fullmatch(line.name) and _is_refusal(line.labels))
+        return tuple(
+            Sample(source=Source.PROMETHEUS, name=line.name, labels=line.labels, value=line.value, at=at, request=f"{self.url}/metrics")
+            for line in lines
+        )
 
     def settings(self) -> Mapping[str, Any]:
         """Version, flavour and intervals in seconds, as far as the server shows them."""
         build = self._get("/api/v1/status/buildinfo", {}) or {}
         config = (self._get("/api/v1/status/config", {}) or {}).get("yaml")
+        product = flavour.detected(build, self._own_metrics())
+        # By default it hides its newest 30 s from whoever asks for now.
+        self._extra = {"nocache": "1"} if product == "victoriametrics" else {}
+        self._refusals = self._refused()
         return {
             "prometheus_version": str(build.get("version", "unknown")),
-            "prometheus_flavour": "prometheus" if "goVersion" in build else "unknown",
-            **(intervals(config) if config else {}),
+            "prometheus_flavour": product,
+            **(intervals(config) if config else self._spacing()),
             **_longest_window(self.rules()),
+            **self._lookback(),
         }
+
+    def _spacing(self) -> dict[str, float]:
+        """``scrape_interval_s`` of a server that does not show its configuration: as its samples of ``up`` are spaced."""
+        data = self._get("/api/v1/query", {"query": f"{self._names.selector(('up',))}[5m]", **self._extra}) or {}
+        series_of = [[float(at) for at, _ in entry.get("values", ())] for entry in data.get("result", ())]
+        gaps = sorted(after - before for instants in series_of for before, after in itertools.pairwise(instants))
+        return {"scrape_interval_s": round(gaps[len(gaps) // 2], 1)} if gaps else {}
+
+    def _lookback(self) -> dict[str, float]:
+        """``lookback_s``, where the server shows its flags."""
+        said = (self._get("/api/v1/status/flags", {}) or {}).get("query.lookback-delta")
+        return {"lookback_s": seconds(str(said))} if said else {}
+
+    def _own_metrics(self) -> str:
+        """What the server exports of itself: an engine that answers like Prometheus says there that it is another."""
+        try:
+            return self._client.get(f"{self.url}/metrics", timeout=TIMEOUT_S).raise_for_status().text
+        except httpx.HTTPError:
+            return ""
 
     def rules(self) -> str | None:
         """The text of a rule file with those of its recording rules that we judge, in our words. None: it has none, or does not show them."""
@@ -67,7 +113,7 @@ class Prometheus:
 
     def has_tried_all(self, since: UnixNs) -> bool:
         """Every target has been scraped, or tried in vain, after ``since``. True if the server does not say."""
-        answer = self._get("/api/v1/query", {"query": "min(timestamp(up))"})
+        answer = self._get("/api/v1/query", {"query": "min(timestamp(up))", **self._extra})
         result = answer.get("result") if answer else None
         return not result or float(result[0]["value"][1]) * 1e9 > since
 
@@ -75,7 +121,7 @@ class Prometheus:
         # +1 s: 3.x windows are left-open.
         window_s = math.ceil((until - since) / 1e9) + 1
         query = f"{self._names.selector(names)}[{window_s}s]"
-        parameters = {"query": query, "time": f"{until / 1e9:.3f}"}
+        parameters = {"query": query, "time": f"{until / 1e9:.3f}", **self._extra}
         request = str(httpx.URL(f"{self.url}/api/v1/query", params=parameters))
         at = self._clock.now()
         try:
@@ -98,6 +144,13 @@ class Prometheus:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
         return data if isinstance(data, dict) else None
+
+
+def _is_refusal(labels: Mapping[str, str]) -> bool:
+    """Of requests only pushes that were answered with an error."""
+    if "code" not in labels:
+        return True
+    return labels["code"][:1] in "45" and any(path in labels.get("handler", "") for path in ("/otlp/", "/write"))
 
 
 def _longest_window(rules: str | None) -> dict[str, float]:

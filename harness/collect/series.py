@@ -23,6 +23,11 @@ SFU = (
 )
 RULES = ("voice_agent:.+", "livekit_packet_loss_ratio", "livekit_jitter_ms", "livekit_rtt_mean_ms")
 """Names that recording rules write."""
+REFUSALS = (
+    "prometheus_http_requests_total",
+    "prometheus_tsdb_(out_of_order|too_old|out_of_bound)_samples_total",
+)
+"""What Prometheus counts of itself of samples that were pushed to it and that it did not take."""
 SCRAPES = ("up", "scrape_samples_scraped")
 """What Prometheus says of its own scrapes: their instants."""
 

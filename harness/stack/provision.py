@@ -13,7 +13,7 @@ from types import FrameType
 
 from harness.errors import EnvironmentFault, HarnessError
 from harness.model import value
-from harness.stack import cache, golang, node, pgserver, python_env
+from harness.stack import cache, debian, golang, node, pgserver, python_env
 from harness.stack.home import home_dir
 from harness.stack.workshop import Workshop, version_of
 
@@ -22,7 +22,7 @@ DEFAULT = (
     *("postgres", "postgrest", "agent-python"),
 )
 """What the embedded stack runs."""
-ON_DEMAND = ("amtool",)
+ON_DEMAND = ("amtool", "victoria-metrics")
 """Pinned, and made only when asked for by name."""
 
 
@@ -148,6 +148,15 @@ def _recipe(name: str) -> _Recipe:
                 kept=lambda home: _kept(home, "postgrest", node.POSTGREST_VERSION, "postgrest"),
                 on_path="postgrest",
                 probe=lambda path: version_of((path, "--version")),
+            )
+        case debian.PACKAGE:
+            return _Recipe(
+                name=name,
+                version=lambda: debian.RELEASE,
+                make=lambda shop: _named(debian.victoria_metrics(shop)),
+                kept=lambda home: None,
+                on_path=None,
+                probe=debian.version,
             )
         case "agent-python":
             return _Recipe(

@@ -103,6 +103,14 @@ def test_an_agent_without_stages_is_blind_throughout() -> None:
     assert (verdict(run, "llm/exporter").blind, verdict(run, "llm/samples").blind) == ("it has none", "it has none")
 
 
+def test_with_neither_ruler_nor_exporter_no_sample_is_accused() -> None:
+    """An agent that only pushes: what it observed is not known, so nothing is missing."""
+    found = stack.changed(without_ruler(is_blind=True), lambda item: None if item.source is Source.AGENT_EXPORTER else item)
+    lost = Gap(source=Source.AGENT_EXPORTER, at=UnixNs(1), reason="it has none", request="", is_blind=True)
+
+    assert verdict(replace(found, gaps=(*found.gaps, lost)), "llm/samples").blind == "it has none"
+
+
 def test_a_ruler_that_could_not_be_read_is_undecided() -> None:
     """And no pass."""
     assert verdict(without_ruler(is_blind=False), "tts/exporter").status is Status.INCONCLUSIVE

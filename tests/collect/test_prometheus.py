@@ -94,6 +94,32 @@ def test_settings_tell_version_and_intervals() -> None:
     }
 
 
+def test_a_server_that_hides_its_configuration_is_known_by_its_samples() -> None:
+    """VictoriaMetrics, by its own metrics; scraped as its samples of `up` are spaced; asked past what it holds back."""
+    asked: list[httpx.URL] = []
+
+    def hiding(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url)
+        if request.url.path == "/metrics":
+            return httpx.Response(200, text='vm_app_version{version=""} 1\n')
+        if request.url.path == "/api/v1/query":
+            values = [[second, "1"] for second in (100, 105, 110, 115.1)]
+            return httpx.Response(
+                200, json={"status": "success", "data": {"result": [{"metric": {"job": "x"}, "values": values, "value": [115.1, "115"]}]}}
+            )
+        return httpx.Response(200, json={"status": "success", "data": {}})
+
+    server = prometheus(httpx.MockTransport(hiding))
+
+    assert server.settings() == {
+        "prometheus_version": "unknown",
+        "prometheus_flavour": "victoriametrics",
+        "scrape_interval_s": 5.0,
+    }
+    server.has_tried_all(UnixNs(0))
+    assert asked[-1].params["nocache"] == "1"
+
+
 def test_the_slowest_target_decides_whether_all_were_scraped() -> None:
     """The oldest `up` sample is at 8.5 s."""
     server = prometheus(httpx.MockTransport(answer))

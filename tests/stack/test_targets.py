@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ turns:
 requires: [calls/*, turns/*, tools/*, ttfw/*, sfu/*]
 """
 
+SHORT = SCENARIO.replace("ttfw/*", "ttfw/exporter, ttfw/samples")
+"""The same without a wait for the rules' window."""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
@@ -50,16 +54,17 @@ def renamed(stack: RunningStack) -> Iterator[tuple[str, foreign.Lie]]:
 class Run:
     """One run of the command, and what it said."""
 
-    def __init__(self, directory: Path, target: Path, environ: Mapping[str, str], *arguments: str) -> None:
-        scenario = directory / "mini.yaml"
-        scenario.write_text(SCENARIO)
-        command = (sys.executable, "-m", "harness.cli", "run", str(scenario), "--target", str(target), "--calibration", str(REFERENCE))
+    def __init__(self, directory: Path, target: Path, environ: Mapping[str, str], *, scenario: str = SCENARIO) -> None:
+        path = directory / "mini.yaml"
+        path.write_text(scenario)
+        command = (sys.executable, "-m", "harness.cli", "run", str(path), "--target", str(target), "--calibration", str(REFERENCE))
         done = subprocess.run(
-            (*command, *arguments), cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False
+            command, cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False
         )
         self.code, self.said = done.returncode, done.stdout + done.stderr
         assert self.code in (0, 1, 3), self.said
         self.path = rundir.find("latest", directory / rundir.RUNS)
+        self.info: dict[str, Any] = json.loads((self.path / "run.json").read_text())
         self.verdicts: dict[str, Any] = {each["claim"]: each for each in json.loads((self.path / "verdicts.json").read_text())["verdicts"]}
 
     def statuses(self, wanted: str) -> set[str]:
@@ -77,6 +82,42 @@ def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
     assert run.code == 0, run.said
     requests = {row["request"] for row in map(json.loads, (run.path / "observations" / "rows.jsonl").read_text().splitlines())}
     assert any("/rest/v1/utterances?" in request and "conversation=in.(vp-" in request for request in requests)
+
+
+@pytest.mark.stack
+def test_other_peoples_calls_make_no_counter_wrong(tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]) -> None:
+    """Two harnesses that know nothing of each other: each is the other's stranger. Rows are proven by call id, counters are undecided.
+
+    Afterwards each removes what it left, and nothing of the other's.
+    """
+    target, environ = foreign.target_file(
+        tmp_path, stack.target, agent={"metrics_url": renamed[0]}, **{**foreign.NAMED, "exclusive": False, "tables": None}
+    )
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    with ThreadPoolExecutor(2) as pool:
+        mine.mkdir()
+        theirs.mkdir()
+        runs = list(pool.map(lambda directory: Run(directory, target, environ, scenario=SHORT), (mine, theirs)))
+
+    for run in runs:
+        assert run.code == 3, run.said
+        assert run.statuses("fail") == set()
+        assert {"calls/rows", "calls/status", "turns/rows", "tools/rows"} <= run.statuses("pass"), run.said
+        assert run.verdicts["turns/exporter"]["status"] == "inconclusive"
+        assert "others' calls ran beside ours" in run.verdicts["turns/exporter"]["sentence"]
+    assert _cleaned(mine, target, environ) == {"calls": 1, "transcripts": 5, "tool_executions": 1}
+    assert _cleaned(mine, target, environ, "--yes") == {"calls": 1, "transcripts": 5, "tool_executions": 1}
+    assert _cleaned(mine, target, environ) == {"calls": 0, "transcripts": 0, "tool_executions": 0}
+    assert _cleaned(theirs, target, environ) == {"calls": 1, "transcripts": 5, "tool_executions": 1}
+
+
+def _cleaned(directory: Path, target: Path, environ: Mapping[str, str], *arguments: str) -> dict[str, int]:
+    """What `voxproof cleanup` says it would remove, or has removed."""
+    command = (sys.executable, "-m", "harness.cli", "cleanup", "latest", "--target", str(target), "--json", *arguments)
+    done = subprocess.run(command, cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    rows: dict[str, int] = json.loads(done.stdout)["rows"]
+    return rows
 
 
 @pytest.mark.soak
