@@ -12,7 +12,7 @@ from typing import Any
 
 import harness
 from harness.errors import HarnessError
-from harness.verbs import alerts, listing, machine, recorded, running, stack, tune
+from harness.verbs import alerts, listing, machine, recorded, running, stack, targets, tune
 from harness.verbs.output import say_error
 
 EXIT_CODES = """exit codes: 0 every required claim passed and nothing failed; 1 something failed;
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--agent", metavar="NAME", help="instead of the scenario's; responder: the embedded stack answers with it")
     verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
     verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")
+    verb.add_argument("--cleanup", action="store_true", help="say what the run leaves at the target; with --yes remove it")
+    verb.add_argument("--yes", action="store_true", help="see --cleanup")
     verb.add_argument("-u", "--users", help=argparse.SUPPRESS)
     verb.add_argument("-r", "--spawn-rate", help=argparse.SUPPRESS)
 
@@ -104,6 +106,34 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--times", type=int, default=5, metavar="N", help="how many runs to make (default 5)")
     verb.add_argument("--agent", metavar="NAME", help="responder: calibrate with it, and show what our own ruler is worth here")
     verb.add_argument("--out", metavar="FILE", help="where it is kept (default fixtures/calibration/, by the agent)")
+
+    verb = _verb(
+        verbs,
+        "init",
+        targets.init,
+        "look at a stack that is there already, write its target.yaml, and say what could be proven there",
+        "voxproof init --prometheus http://prometheus:9090 --agent-metrics http://agent:8080/metrics",
+    )
+    verb.add_argument(
+        "--livekit-metrics", metavar="URL", help="exposition of livekit-server; LIVEKIT_URL, _API_KEY and _API_SECRET are read"
+    )
+    verb.add_argument("--agent-metrics", metavar="URL", help="exposition of the agent")
+    verb.add_argument("--prometheus", metavar="URL", help="API of the Prometheus that scrapes both, with its path prefix")
+    verb.add_argument("--supabase", metavar="URL", help="the call history; SUPABASE_SERVICE_KEY and SUPABASE_JUDGE_TOKEN are read")
+    verb.add_argument("--name", metavar="NAME", help="what reports call it; the file's name if absent")
+    verb.add_argument("--out", metavar="FILE", default="target.yaml", help="where it is written (target.yaml)")
+    verb.add_argument("--force", action="store_true", help="replace the file if it is there")
+
+    verb = _verb(
+        verbs,
+        "cleanup",
+        targets.cleanup,
+        "remove what our own runs left at a target: rows of their calls, rooms still open; without --yes only counted",
+        "voxproof cleanup latest --target target.yaml --yes",
+    )
+    verb.add_argument("runs", metavar="RUN", nargs="+", help="run directories, run ids, or latest")
+    verb.add_argument("--target", metavar="FILE", required=True, help="target.yaml of the stack")
+    verb.add_argument("--yes", action="store_true", help="remove it")
 
     verb = _verb(verbs, "doctor", machine.doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")

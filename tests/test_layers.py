@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
         ),
     ),
     (3, ("harness.scenario", "harness.target", "harness.rundir", "harness.profiles", "harness.sound")),
-    (3, ("harness.door", "harness.vocabulary")),
+    (3, ("harness.door", "harness.vocabulary", "harness.survey", "harness.coverage", "harness.cleanup")),
     (3, ("harness.caller", "harness.load", "harness.collect", "harness.stack")),
     (4, ("harness.check", "harness.run", "harness.drill", "harness.calibrate", "harness.history", "harness.watch")),
     (5, ("harness.cli", "harness.verbs", "harness.pytest_plugin", "harness.load.locustfile")),
@@ -33,6 +33,7 @@ ROOMS = ("caller", "load", "collect", "stack")
 """Edges that do not import each other: values are passed in."""
 EDGE_VALUES = (
     *("harness.document", "harness.profiles", "harness.scenario", "harness.target", "harness.rundir", "harness.sound"),
+    *("harness.survey", "harness.coverage", "harness.cleanup"),
     *("harness.door", "harness.vocabulary", "harness.collect.series", "harness.collect.naming"),
 )
 """Files that an edge reads or writes, doors and names that edges share; each stands alone."""

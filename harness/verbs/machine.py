@@ -11,6 +11,7 @@ from typing import Any
 import harness
 from harness import codec
 from harness.errors import EnvironmentFault, UsageError
+from harness.verbs import targets
 from harness.verbs.output import columns, home, print_result
 
 DATABASE_URL = "VOXPROOF_DATABASE_URL"
@@ -24,18 +25,21 @@ def doctor(options: argparse.Namespace) -> int:
     lines = [columns(rows)]
     lines += [reason for part in stock if part.found for reason in part.found.rejected]
     lines.append(f"{os.cpu_count()} cores · python {sys.version.split()[0]} · voxproof {harness.__version__} · cache {home()}")
+    covered: dict[str, Any] = {}
     if options.target:
-        from harness import target
+        from harness import coverage, survey, target
 
         their = target.load(Path(options.target), os.environ)
         target.reach(their)
         lines.append(
             f"target {their.name}: every source answers" + "".join(f"\n  blind to {name}: {why}" for name, why in their.blind.items())
         )
+        covered, table = targets.covered(coverage.learned(their, survey.look(their)))
+        lines.append(table)
     drifted = _drift()
     if drifted is not None:
         lines += drifted or ["the call history's schema is as the migrations made it"]
-    print_result(options, {"parts": codec.to_json(stock), "cores": os.cpu_count(), "drift": drifted}, "\n".join(lines))
+    print_result(options, {"parts": codec.to_json(stock), "cores": os.cpu_count(), "drift": drifted, **covered}, "\n".join(lines))
     return 0 if all(part.found for part in stock) and not drifted else 3
 
 

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.load import schedule
 from harness.verbs.output import Progress, columns, home, print_result, shown
 from harness.verbs.recorded import show
+from harness.verbs.targets import leftovers
 
 FIGURE_HEAD = ("our ruler", "bias", "spread", "95 % within", "n", "measured less true")
 
@@ -21,7 +22,15 @@ FIGURE_HEAD = ("our ruler", "bias", "spread", "95 % within", "n", "measured less
 def run(options: argparse.Namespace) -> int:
     if options.users is not None or options.spawn_rate is not None:
         raise UsageError("-u and -r are refused: the scenario's 'calls' and 'arrival' say how many calls are placed and when")
-    return show(_place(options, is_calibrated=True), options)
+    if (options.cleanup or options.yes) and not options.target:
+        raise UsageError("--cleanup is for a target: the embedded stack is thrown away as a whole")
+    finished = _place(options, is_calibrated=True)
+    code = show(finished, options)
+    if options.cleanup:
+        from harness.target import load
+
+        Progress()(leftovers([finished.path], load(Path(options.target), os.environ), is_removing=options.yes)[1])
+    return code
 
 
 def calibrate(options: argparse.Namespace) -> int:
