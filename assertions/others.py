@@ -8,6 +8,8 @@ from harness.measure.series import Reader
 from harness.model import Source, UnixNs
 
 ROOMS, ACTIVE = "livekit_room_total", "voice_agent_active_calls"
+SESSIONS = "livekit_session_start_time_ms_count"
+"""Sessions by the signalling protocol of who joined: our callers claim one that no SDK does."""
 _COUNTERS = ("voice_agent_turns_total", "voice_agent_tool_calls_total", "voice_agent_ttfw_seconds_count")
 _SETTLED_S = 15.0
 """An agent has counted what it knows of a call so long after its caller left."""
@@ -41,7 +43,22 @@ def _shown(facts: Facts, reader: Reader) -> str | None:
             ours = _ours(facts, poll.at, UnixNs(poll.at + round(poll.took_s * 1e9)), after_s)
             if said > ours:
                 return f"{what.format(whole(said))} {facts.moment(poll.at)}, at most {ours} of them ours"
-    return _out_of_time(facts, reader)
+    return _sessions(facts, reader) or _out_of_time(facts, reader)
+
+
+def _sessions(facts: Facts, reader: Reader) -> str | None:
+    """Who joined the media server: of each protocol at most one a call of ours, the caller or its agent."""
+    protocol = facts.setting("protocol", 0.0)
+    placed = sum(record.placed_at is not None for record in facts.records)
+    grown = {True: 0.0, False: 0.0}
+    for timeline in reader.series(Source.SFU_EXPORTER, SESSIONS):
+        is_ours = timeline.labels.get("protocol_version") == whole(protocol)
+        grown[is_ours] += reader.grown(timeline, Source.SFU_EXPORTER, facts.since)
+    for is_ours, count in grown.items():
+        if protocol and count > placed:
+            whose = "callers like ours" if is_ours else "others than our callers"
+            return f"{whole(count)} sessions of {whose} began on the media server, at most {placed} of them in our calls"
+    return None
 
 
 def _ours(facts: Facts, at: UnixNs, until: UnixNs, after_s: float) -> int:

@@ -16,6 +16,7 @@ from assertions.nights import since_when
 from assertions.rules import WINDOW_S, definition
 from harness import history, rundir, target
 from harness.caller.prompts import PROMPTS
+from harness.caller.signaling import PROTOCOL
 from harness.check import check, undecidable
 from harness.clock import Clock
 from harness.collect import truth
@@ -245,7 +246,7 @@ def _begin(order: Order, run_dir: RunDir, stack: Stack, sources: Sources, clock:
         started_at=clock.now(),
         parts=placed(stack.parts, order.home),
         digests={**_digests(order.scenario), **stack.digests},
-        settings={**sources.settings(), **stack.settings},
+        settings={**sources.settings(), **stack.settings, "protocol": PROTOCOL},
         defect=order.defect.name if order.defect else None,
     )
     run_dir.write_info(info)

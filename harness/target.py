@@ -20,6 +20,7 @@ from harness.errors import UsageError
 from harness.model import Door, Lack, Prices, Source, Target
 
 _TIMEOUT_S = 5.0
+EMBEDDED = "embedded"
 _ENV = "name of the environment variable that holds"
 _DOOR = {
     "headers": Key(
@@ -133,6 +134,9 @@ def read(text: str, *, file: str, environ: Mapping[str, str]) -> Target:
         names=vocabulary.names(document),
         is_exclusive=data.get("exclusive", False),
     )
+    if target.name == EMBEDDED:
+        msg = f"{document.where('name')}: name: '{EMBEDDED}' is what our own stack is called; say another"
+        raise UsageError(msg)
     for source, where in _unseen(target).items():
         if source not in target.blind:
             msg = (

@@ -35,7 +35,7 @@ _LIGHT_TONES = {Status.PASS: "good", Status.FAIL: "bad", Status.INCONCLUSIVE: "u
 _ICON_COLORS = {Status.PASS: "17734a", Status.FAIL: "b92d17", Status.INCONCLUSIVE: "8f5c00"}
 _DERIVED = (
     *("scrape_interval_s", "scrape_interval_s_by_job", "evaluation_interval_s", "lookback_s", "time_scale", "changes"),
-    *("prometheus_version", "prometheus_flavour", "rules_window_s", "lacking"),
+    *("prometheus_version", "prometheus_flavour", "rules_window_s", "lacking", "protocol"),
 )
 """Settings that ``changes`` tells already, or that the judgement alone needs."""
 

@@ -256,3 +256,37 @@ def test_a_bug_of_ours_is_no_verdict(capsys: pytest.CaptureFixture[str], monkeyp
 def target(port: int) -> str:
     blind = ", ".join(f"{source}: not here" for source in ("agent-exporter", "sfu-exporter", "prometheus", "rules", "sfu-api"))
     return f'livekit: {{url: "ws://127.0.0.1:{port}"}}\nsupabase: {{url: "http://127.0.0.1:{port}"}}\nblind: {{{blind}}}\n'
+
+
+def test_init_begins_with_livekits_variables(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one that is missing is named."""
+    monkeypatch.delenv("LIVEKIT_URL", raising=False)
+
+    assert "LIVEKIT_URL is not set: a look begins with LIVEKIT_URL, LIVEKIT_API_KEY, LIVEKIT_API_SECRET" in complaint(capsys, "init")
+
+
+def test_init_replaces_no_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Somebody may have edited it."""
+    (tmp_path / "target.yaml").write_text("name: mine\n")
+
+    assert "target.yaml is there already; --force replaces it" in complaint(capsys, "init")
+
+
+def test_init_writes_what_it_could_not_see(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing answers: every source has its reason, and the file loads."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        monkeypatch.setenv("LIVEKIT_URL", f"ws://127.0.0.1:{holder.getsockname()[1]}")
+        code = cli.main(["init", "--json", "--prometheus", f"http://127.0.0.1:{holder.getsockname()[1]}"])
+    said = json.loads(capsys.readouterr().out)
+    written = (tmp_path / "target.yaml").read_text()
+
+    assert code == 0
+    assert {each["claim"] for each in said["coverage"] if each["lack"] is None} == {"calls/answered"}
+    assert "  prometheus: 'did not answer: " in written
+    assert CREDENTIALS["LIVEKIT_API_SECRET"] not in written
+
+
+def test_cleanup_after_a_run_is_for_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    """The embedded stack is thrown away as a whole."""
+    assert "--cleanup is for a target" in complaint(capsys, "run", "smoke", "--cleanup")

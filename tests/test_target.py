@@ -126,6 +126,7 @@ def test_a_token_that_only_reads_may_be_named(tmp_path: Path) -> None:
             GOOD.replace("prometheus: {", "prometheus: {headers: {X-Scope-OrgID: {env: TENANT}}, "),
             "target.yaml:6: prometheus.headers.X-Scope-OrgID: the environment variable TENANT is not set; export it, or name another",
         ),
+        (GOOD.replace("name: staging", "name: embedded"), "target.yaml:1: name: 'embedded' is what our own stack is called; say another"),
         (GOOD + "exclusive: perhaps\n", "target.yaml:8: exclusive: wanted true or false, got 'perhaps'"),
     ],
 )

@@ -34,6 +34,8 @@ _EAGER_S = 0.2
 _TIMEOUT_S = 10.0
 
 Sink = Callable[[Told], None]
+_MOST_IDS = 100
+"""Values that Realtime takes in one filter."""
 
 
 @value
@@ -47,6 +49,8 @@ class Access:
     """Whose eyes to hear with: of a user or of the judge. None: the key's own."""
     names: Translator = OURS
     """What the project calls its tables and columns."""
+    call_ids: tuple[str, ...] = ()
+    """Whose changes to hear; of more than a server lets us ask for at once, everybody's come, and only ours are kept."""
     canary_key: str | None = None
     """A key that may write canaries. None: ready means only that the server says so, which is the weaker proof."""
 
@@ -138,9 +142,21 @@ class Listener:
         channel: AsyncRealtimeChannel = client.channel(f"voxproof-{uuid.uuid4().hex[:8]}")
         for event, table in (*((event, self._access.names.table(table)) for event, table in WISHES), ("INSERT", CANARIES)):
             if table != CANARIES or self._access.canary_key:
-                channel.on_postgres_changes(event, self._guarded(self._take), table=table, schema="public")  # type: ignore[arg-type]
+                channel.on_postgres_changes(
+                    event,  # type: ignore[arg-type]
+                    self._guarded(self._take),
+                    table=table,
+                    schema="public",
+                    filter=self._filter(table),
+                )
         channel.on_system(self._guarded(self._take_system))
         await channel.subscribe(self._guarded(self._take_state))
+
+    def _filter(self, table: str) -> str | None:
+        names, ids = self._access.names, self._access.call_ids
+        if table != names.table("calls") or not 0 < len(ids) <= _MOST_IDS:
+            return None
+        return f"{names.column('calls', 'call_id')}=in.({','.join(ids)})"
 
     async def _proven(self, http: httpx.AsyncClient) -> None:
         """Writes canaries until stopped and the last one was heard. Raises TimeoutError if one is not."""

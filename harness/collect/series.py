@@ -18,6 +18,7 @@ SFU = (
     "livekit_room_total",
     "livekit_participant_total",
     "livekit_participant_join_total",
+    "livekit_session_start_time_ms_count",
     "livekit_packet_loss_total",
     "livekit_(rtt_ms|jitter_us|packet_loss_percent)_(sum|count)",
 )

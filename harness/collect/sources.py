@@ -176,6 +176,7 @@ class Sources:
             key=str(target.supabase_key),
             token=target.supabase_token,
             names=self._names,
+            call_ids=self._call_ids,
             canary_key=target.supabase_key if can_write else None,
         )
 

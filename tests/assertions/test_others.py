@@ -109,6 +109,35 @@ def test_growth_before_our_load_shows_others() -> None:
     assert "voice_agent_turns_total grew by 1 before our load began" in said
 
 
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        ("17", "4 sessions of others than our callers began on the media server, at most 3 of them in our calls"),
+        ("13", "4 sessions of callers like ours"),
+    ],
+)
+def test_sessions_beyond_ours_show_others(protocol: str, said: str) -> None:
+    """A counter, so that a call between two polls is seen; ours are told by the protocol that they claim."""
+    evidence = theirs(protocol=13)
+    sessions = tuple(
+        Sample(
+            source=Source.SFU_EXPORTER,
+            name=others.SESSIONS,
+            labels={"protocol_version": label},
+            value=count if second else 0.0,
+            at=after(second),
+            request=stack.SFU,
+        )
+        for label in ("13", "17")
+        for count in (4.0 if label == protocol else 3.0,)
+        for second in (0, 60)
+    )
+    found = why(replace(evidence, observations=(*evidence.observations, *sessions)))
+
+    assert found is not None
+    assert said in found
+
+
 @pytest.mark.parametrize("source", [Source.SFU_EXPORTER])
 def test_a_stack_that_would_not_show_others_is_undecided(source: Source) -> None:
     """No gauge of rooms or calls: nobody knows whether others called."""

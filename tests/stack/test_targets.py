@@ -55,9 +55,17 @@ class Run:
     """One run of the command, and what it said."""
 
     def __init__(self, directory: Path, target: Path, environ: Mapping[str, str], *, scenario: str = SCENARIO) -> None:
-        path = directory / "mini.yaml"
-        path.write_text(scenario)
-        command = (sys.executable, "-m", "harness.cli", "run", str(path), "--target", str(target), "--calibration", str(REFERENCE))
+        # Names without directories: a run may be kept as a fixture.
+        (directory / "mini.yaml").write_text(scenario)
+        (directory / "calibration.json").write_text(REFERENCE.read_text())
+        (directory / "target.yaml").write_text(target.read_text())
+        command = (
+            *(sys.executable, "-m", "harness.cli", "run", "mini.yaml"),
+            "--target",
+            "target.yaml",
+            "--calibration",
+            "calibration.json",
+        )
         done = subprocess.run(
             command, cwd=directory, env={**os.environ, **environ}, capture_output=True, text=True, timeout=200, check=False
         )
@@ -84,7 +92,7 @@ def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
     assert any("/rest/v1/utterances?" in request and "conversation=in.(vp-" in request for request in requests)
 
 
-@pytest.mark.stack
+@pytest.mark.soak
 def test_other_peoples_calls_make_no_counter_wrong(tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]) -> None:
     """Two harnesses that know nothing of each other: each is the other's stranger. Rows are proven by call id, counters are undecided.
 
