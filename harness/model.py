@@ -297,7 +297,7 @@ class GeneratorHealth:
     late: tuple[tuple[UnixNs, UnixNs], ...]
     """Intervals in which a media tick was more than 10 ms late."""
     priority: str
-    """Scheduling of the media thread: ``SCHED_RR 1``, ``nice -10`` or ``normal``."""
+    """Scheduling of the media thread: ``SCHED_RR 3``, ``nice -10`` or ``normal``."""
     engine: str
     """``python`` or ``compiled``."""
     cpu_s: float

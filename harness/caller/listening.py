@@ -42,6 +42,11 @@ class ListeningThread:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def native_id(self) -> int | None:
+        """Of the thread, as the kernel calls it. None: it does not run."""
+        return self._thread.native_id if self._thread.is_alive() else None
+
     def stop(self) -> None:
         """Joins the thread."""
         self._stopping.set()

@@ -16,6 +16,9 @@ _READY_S = 20.0
 DEPARTURE_TIMEOUT_S = 2
 """How long a room outlives its last participant; the server's own default is 20 s. Claims sfu/rooms and sfu/participants rely on it."""
 
+REALTIME = 2
+"""Callers and responder keep time at a higher real-time level (``harness.caller.kernel``), and do everything else at a lower one."""
+
 
 def config(*, port: int, udp_port: int, metrics_port: int, api_key: str, api_secret: str) -> dict[str, Any]:
     """A single node without Redis that talks to this machine only."""
@@ -54,6 +57,7 @@ def start(supervisor: Supervisor, binary: Path, settings: dict[str, Any]) -> Chi
             argv=(str(binary), "--config", str(path)),
             env={},
             cwd=supervisor.scratch,
+            realtime=REALTIME,
             # It waits for its rooms on the first SIGTERM and leaves on the second.
             signals=(signal.SIGTERM, signal.SIGTERM, signal.SIGKILL),
             grace_s=1.0,

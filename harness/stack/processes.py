@@ -47,6 +47,27 @@ def usage(pid: int) -> tuple[float | None, float | None]:
     return memory_kib / 1024, ticks / os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def at_level(realtime: int | None) -> Iterator[None]:
+    """What the calling thread starts meanwhile runs at this real-time level, where that is permitted. None: as it does."""
+    policy, level = (os.sched_getscheduler(0), os.sched_getparam(0)) if realtime is not None else (0, None)
+    try:
+        if realtime is not None:
+            with contextlib.suppress(PermissionError):
+                os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(realtime))
+        yield
+    finally:
+        if level is not None:
+            os.sched_setscheduler(0, policy, level)
+
+
+def level_of(pid: int) -> int | None:
+    """The real-time level of a process. None: it has none, or there is no such process."""
+    with contextlib.suppress(OSError):
+        return os.sched_getparam(pid).sched_priority or None
+    return None
+
+
 def sockets(pid: int) -> frozenset[str]:
     """Inodes of the sockets that the process has open. Empty if this user may not look."""
     found = set()

@@ -41,6 +41,8 @@ class Command:
     """Sent in turn until it is gone."""
     grace_s: float = 2.0
     """Waited after each signal but the last."""
+    realtime: int | None = None
+    """Real-time level at which it runs, where that is permitted. None: as everything else."""
     stops_before: bool = False
     """It still needs the others while it ends (an agent writes its last rows)."""
 
@@ -226,18 +228,19 @@ class Supervisor:
 
     def _spawn(self, command: Command, log: int) -> subprocess.Popen[bytes]:
         try:
-            return subprocess.Popen(
-                command.argv,
-                env={**command.env, guard.MARK: self._mark},
-                cwd=command.cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                user=command.user,
-                group=_group(command.user) if command.user else None,
-                extra_groups=[] if command.user else None,
-            )
+            with processes.at_level(command.realtime):
+                return subprocess.Popen(
+                    command.argv,
+                    env={**command.env, guard.MARK: self._mark},
+                    cwd=command.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    user=command.user,
+                    group=_group(command.user) if command.user else None,
+                    extra_groups=[] if command.user else None,
+                )
         except OSError as exc:
             raise EnvironmentFault(f"{command.name}: cannot execute {command.argv[0]}: {exc.strerror}") from exc
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import harness
 from harness.model import Part, Target
-from harness.stack import agent, alerting, breakage, database, livekit, prometheus, responder, supabase
+from harness.stack import agent, alerting, breakage, database, livekit, processes, prometheus, responder, supabase
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
@@ -166,6 +166,7 @@ class Wiring:
                 f"{each.setting}: {each.production} -> {each.here}" for each in (*self.configuration.changes, *self.routing.changes)
             ],
             **({"not scaled": _NOT_SCALED} if self.time_scale != 1 else {}),
+            "livekit": self._media_priority(),
             "postgres": "throw-away data: fsync off",
             "backend": "embedded: PostgREST behind a thin gateway, not Supabase",
         }
@@ -178,6 +179,10 @@ class Wiring:
             "maintenance_s": prometheus.seconds(shipped.maintenance),
             "resend_s": prometheus.seconds(self.configuration.flags["--rules.alert.resend-delay"]),
         }
+
+    def _media_priority(self) -> str:
+        level = next((processes.level_of(child.pid) for child in self.supervisor.children if child.name == "livekit"), None)
+        return "no priority" if level is None else f"SCHED_RR {level}: it shares the machine with what calls it"
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the shared configuration as it is in the repository."""

@@ -90,6 +90,6 @@ def test_priority_goes_up_and_down_again() -> None:
     thread.join()
 
     ((name, raised, restored),) = found
-    assert (raised == os.SCHED_RR) == (name == "SCHED_RR 1")
-    assert name in ("SCHED_RR 1", "nice -10", "normal")
+    assert (raised == os.SCHED_RR) == (name == "SCHED_RR 3")
+    assert name in ("SCHED_RR 3", "nice -10", "normal")
     assert restored == os.SCHED_OTHER

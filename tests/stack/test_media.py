@@ -169,6 +169,6 @@ def test_the_server_sees_little_jitter(talk: Talk) -> None:
 
 def test_the_pace_is_kept(talk: Talk) -> None:
     """With real-time priority; without, a busy machine may be late, and then says so."""
-    if talk.health.priority == "SCHED_RR 1":
+    if talk.health.priority.startswith("SCHED_RR"):
         assert talk.health.pacing_p99_ms < 5
     assert talk.health.receive_drops == 0

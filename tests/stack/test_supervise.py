@@ -247,3 +247,14 @@ def test_long_lines_are_cut(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("x" * 1000 + "\nlast\n")
 
     assert tail(tmp_path / "a.log", 2) == ("x" * 300, "last")
+
+
+def test_a_part_may_run_at_a_realtime_level(supervisor: Supervisor) -> None:
+    """Where that is permitted; whoever started it stays what it was."""
+    mine = os.sched_getscheduler(0)
+    child = supervisor.start(command(SLEEP, realtime=2))
+    plain = supervisor.start(command(SLEEP, name="plain"))
+
+    assert processes.level_of(child.pid) in (2, None)
+    assert processes.level_of(plain.pid) is None
+    assert os.sched_getscheduler(0) == mine
