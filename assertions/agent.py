@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 
 from assertions.facts import Facts
@@ -25,7 +27,7 @@ _SAYS = {
 def figures(facts: Facts) -> AgentFigures:
     """How the agent did, on the callers' truth. Void turns count as turns, not as latencies."""
     turns = [turn for record in facts.evidence.records for turn in record.turns]
-    heard = latencies(facts)
+    heard, joined = latencies(facts), joins_s(facts)
     return AgentFigures(
         calls=len(facts.evidence.plans),
         answered=sum(record.is_answered for record in facts.evidence.records),
@@ -33,6 +35,10 @@ def figures(facts: Facts) -> AgentFigures:
         missed=sum(turn.first_word_at is None for turn in turns),
         ttfw_p50_s=nearest_rank(0.5, heard),
         ttfw_p95_s=nearest_rank(0.95, heard),
+        joined_p50_s=nearest_rank(0.5, joined),
+        joined_max_s=max(joined, default=None),
+        missing=len(missing(facts)),
+        doubled=len(doubled(facts)),
     )
 
 
@@ -46,19 +52,54 @@ def latencies(facts: Facts) -> list[float]:
     ]
 
 
+def joins_s(facts: Facts) -> list[float]:
+    """How long each call waited for its agent to be in the room, in seconds, from its being placed."""
+    return [
+        (record.agent_joined_at - record.placed_at) / 1e9
+        for record in facts.evidence.records
+        if record.agent_joined_at is not None and record.placed_at is not None
+    ]
+
+
+def missing(facts: Facts) -> list[CallRecord]:
+    """Calls that no agent joined, and that did not end on our side before one could."""
+    return [
+        record for record in facts.evidence.records if record.joined_at and record.agent_joined_at is None and record.outcome not in OURS
+    ]
+
+
+def doubled(facts: Facts) -> list[CallRecord]:
+    """Calls in whose room two agents were at the same time: both would answer (livekit/agents #4753)."""
+    return [
+        record
+        for record in facts.evidence.records
+        if any(next_.joined_at < (agent.left_at or math.inf) for agent, next_ in itertools.pairwise(record.agents))
+    ]
+
+
 def verdicts(facts: Facts, ruler: Ruler) -> Iterator[Verdict]:
-    """``calls/answered``, and one claim a limit."""
+    """``calls/answered``, and one claim for each limit."""
     yield _answered(facts, ruler)
     slo, found = facts.evidence.info.scenario.slo, figures(facts)
     if slo.ttfw_p50_s is not None:
-        yield _latency("slo/ttfw-p50", "TTFW p50", found.ttfw_p50_s, slo.ttfw_p50_s, ruler)
+        yield _latency("slo/ttfw-p50", "TTFW p50 heard", found.ttfw_p50_s, slo.ttfw_p50_s, ruler)
     if slo.ttfw_p95_s is not None:
-        yield _latency("slo/ttfw-p95", "TTFW p95", found.ttfw_p95_s, slo.ttfw_p95_s, ruler)
+        yield _latency("slo/ttfw-p95", "TTFW p95 heard", found.ttfw_p95_s, slo.ttfw_p95_s, ruler)
     if slo.missed_turns is not None:
         is_kept = found.missed <= slo.missed_turns
         status = (Status.PASS if is_kept else Status.FAIL) if found.turns else Status.INCONCLUSIVE
         sentence = f"{found.missed} of {found.turns} turns had no reply, limit {slo.missed_turns}"
-        yield _verdict("slo/missed-turns", status, sentence, str(found.missed), f"at most {slo.missed_turns}", "1 turn")
+        yield _verdict(
+            "slo/missed-turns", status, sentence, str(found.missed), f"at most {slo.missed_turns}", "1 turn", hop="turns without reply"
+        )
+    if slo.agent_join_s is not None:
+        yield _latency("slo/late-agents", "slowest agent to join", found.joined_max_s, slo.agent_join_s, ruler)
+    if slo.missing_agents is not None:
+        yield _rooms("slo/missing-agents", "calls without agent", "joined by no agent", missing(facts), slo.missing_agents, facts)
+    if slo.doubled_agents is not None:
+        yield _rooms(
+            "slo/doubled-agents", "calls with two agents", "joined by two agents at a time", doubled(facts), slo.doubled_agents, facts
+        )
 
 
 def _answered(facts: Facts, ruler: Ruler) -> Verdict:
@@ -98,20 +139,39 @@ def _detail(record: CallRecord) -> str:
 
 def _latency(claim: str, name: str, found_s: float | None, limit_s: float, ruler: Ruler) -> Verdict:
     if found_s is None:
-        return _verdict(claim, Status.INCONCLUSIVE, f"{name}: no reply was measured", "nothing", f"at most {limit_s:g} s", "nothing")
-    sentence = f"{name} heard is {found_s:.3f} s, limit {limit_s:g} s"
+        return _verdict(claim, Status.INCONCLUSIVE, f"{name}: none was measured", "nothing", f"at most {limit_s:g} s", "nothing", hop=name)
+    sentence = f"{name} is {found_s:.3f} s, limit {limit_s:g} s"
     if not ruler.is_straight:
-        return _verdict(claim, Status.INCONCLUSIVE, f"{sentence}; {ruler.bent}", f"{found_s:.2f} s", f"at most {limit_s:g} s", "nothing")
+        return _verdict(
+            claim, Status.INCONCLUSIVE, f"{sentence}; {ruler.bent}", f"{found_s:.2f} s", f"at most {limit_s:g} s", "nothing", hop=name
+        )
     status = Status.PASS if found_s <= limit_s else Status.FAIL
-    return _verdict(claim, status, sentence, f"{found_s:.2f} s", f"at most {limit_s:g} s", "5 ms")
+    return _verdict(claim, status, sentence, f"{found_s:.2f} s", f"at most {limit_s:g} s", "5 ms", hop=name)
 
 
-def _verdict(claim: str, status: Status, sentence: str, says: str, may_say: str, would_catch: str) -> Verdict:
+def _rooms(claim: str, hop: str, how: str, found: list[CallRecord], limit: int, facts: Facts) -> Verdict:
+    """A limit on calls whose agents did not come as they should. Calls that ended on our side may hide one more."""
+    ours = sum(record.outcome in OURS for record in facts.evidence.records)
+    sentence = f"{len(found)} of {len(facts.evidence.records)} calls were {how}, limit {limit}"
+    sentence += f": {_names(found)}" if found else ""
+    if len(found) > limit:
+        status = Status.FAIL
+    elif len(found) + ours > limit or not facts.evidence.records:
+        status = Status.INCONCLUSIVE
+        sentence += f"; {ours} calls ended on our side" if ours else ""
+    else:
+        status = Status.PASS
+    return _verdict(claim, status, sentence, str(len(found)), f"at most {limit}", "1 call", hop=hop)
+
+
+def _verdict(
+    claim: str, status: Status, sentence: str, says: str, may_say: str, would_catch: str, *, hop: str = "heard by the callers"
+) -> Verdict:
     return Verdict(
         claim=claim,
         light=Light.AGENT,
         status=status,
-        hop="heard by the callers",
+        hop=hop,
         sentence=sentence,
         says=says,
         may_say=may_say,

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.measure.series import Reader
+from harness.measure.stalls import Stall, stalled_s, stalls
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
 
 WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
 """Calls that we saw from beginning to end. Of the others it is not known what the stack should say."""
 EMBEDDED = "embedded"
 USER, ASSISTANT = "user", "assistant"
+TORN_S = 0.25
+"""The shortest silence that ends an utterance for an agent's voice detection (silero in livekit-agents): a stall as long makes two of one."""
 JITTER_BUFFER_S = 0.04
 """The least that a WebRTC receiver holds back: packets that are late by no more are played as if on time."""
 
@@ -40,18 +43,22 @@ class Facts:
     """The same by call id."""
     indices: Mapping[str, int]
     """Number of a call by its id: ``call-1`` in sentences."""
+    stalls: tuple[Stall, ...]
+    """When the way to the agent stood still, by the callers' round trips."""
     others: str | None = None
     """Why counters may hold others' calls as well as ours. None: they do not."""
 
     @staticmethod
     def of(evidence: Evidence) -> Facts:
         """The facts of ``evidence``."""
-        by_call = {record.plan.call_id: lines(record, evidence.health) for record in evidence.records}
+        found = stalls(evidence.records)
+        by_call = {record.plan.call_id: lines(record, evidence.health, found) for record in evidence.records}
         return Facts(
             evidence=evidence,
             lines=tuple(line for found in by_call.values() for line in found),
             lines_of=by_call,
             indices={plan.call_id: plan.index for plan in evidence.plans},
+            stalls=found,
         )
 
     @property
@@ -87,12 +94,12 @@ class Facts:
         return float(self.evidence.info.settings.get(name, default))
 
 
-def lines(record: CallRecord, health: Sequence[GeneratorHealth]) -> tuple[Line, ...]:
+def lines(record: CallRecord, health: Sequence[GeneratorHealth], found_stalls: Sequence[Stall] = ()) -> tuple[Line, ...]:
     """What was said in one call.
 
     The user's line is sure once its reply was heard: the agent answers nothing that it has not taken in. The agent's own line is written when it has
     been spoken to the end, so it is sure once the agent was heard again, or the caller hung up in peace. The words of a turn in which our own
-    media stuttered for longer than a jitter buffer holds are not sure.
+    media stuttered for longer than a jitter buffer holds, or the way stood still, are not sure; nor, after ``TORN_S`` of that, that it was one turn.
     """
     if record.placed_at is None or record.outcome is CallOutcome.NO_AGENT:
         return ()
@@ -114,9 +121,14 @@ def lines(record: CallRecord, health: Sequence[GeneratorHealth]) -> tuple[Line, 
         if turn is None and is_whole:
             break
         is_heard = is_whole and turn is not None and turn.first_word_at is not None
-        is_garbled = turn is None or is_stuttered(turn, health)
+        still_s = 0.0 if turn is None else stalled_s(turn, found_stalls)
+        is_garbled = turn is None or is_stuttered(turn, health) or still_s > JITTER_BUFFER_S
+        is_torn = still_s > TORN_S
         add(index, USER, None if is_garbled else plan.text, is_sure=is_heard)
-        add(index, ASSISTANT, None if is_garbled else plan.reply, is_sure=is_heard and (is_complete or index < last_heard))
+        add(index, ASSISTANT, None if is_garbled else plan.reply, is_sure=is_heard and not is_torn and (is_complete or index < last_heard))
+        if is_torn:
+            add(index, USER, None, is_sure=False)
+            add(index, ASSISTANT, None, is_sure=False)
     return tuple(found)
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 from assertions import counted, distortion
 from assertions.distance import Distances, distances
-from assertions.facts import WHOLE, Facts, late_s
+from assertions.facts import TORN_S, WHOLE, Facts, late_s
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing, Tree
 from assertions.words import plural, span
 from harness.measure import histogram
 from harness.measure.series import Reader, Timeline
+from harness.measure.stalls import stalled_s
 from harness.model import CallRecord, TurnRecord
 
 NAME = distortion.NAME
@@ -85,6 +86,14 @@ def heard(facts: Facts) -> Reading:
             parts[key] = _waited(turn, latency_s, facts)
             if turn.void is not None:
                 because.add("void turns are as uncertain as our media was late")
+            if (still_s := stalled_s(turn, facts.stalls)) > 0:
+                because.add(
+                    "the way to the agent stood still while turns were measured, as round trips show: they are as uncertain as that took"
+                )
+            if still_s > TORN_S:
+                again = (*key, "again")
+                parts[again] = Range(lo=0.0, hi=math.inf)
+                may_lack.add(again)
         parts.update({key: Range(lo=0.0, hi=math.inf) for key in _unseen(record)})
         may_lack.update(_unseen(record))
     return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(sorted(because)))
@@ -93,8 +102,10 @@ def heard(facts: Facts) -> Reading:
 def _waited(turn: TurnRecord, latency_s: float | None, facts: Facts) -> Range:
     """How long the caller waited. Any time if no reply was heard, or if a void turn's doubt has no measure."""
     late = 0.0 if turn.void is None else late_s(turn, facts.evidence.health)
-    if latency_s is None or late is None:
+    still_s = stalled_s(turn, facts.stalls)
+    if latency_s is None or late is None or still_s > TORN_S:
         return Range(lo=0.0, hi=math.inf)
+    late += still_s
     return Range(lo=latency_s - late - ONSET_S, hi=latency_s + late + ONSET_S)
 
 

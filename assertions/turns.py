@@ -53,13 +53,15 @@ def _spoken(facts: Facts) -> Reading:
     parts: dict[Key, Thing] = {}
     may_lack: set[Key] = set()
     places: dict[tuple[str, str], int] = {}
+    torn = {call_id for call_id, lines in facts.lines_of.items() if len({(line.turn, line.role) for line in lines}) < len(lines)}
     for line in facts.lines:
         place = places[line.call_id, line.role] = places.get((line.call_id, line.role), 0) + 1
         key = ("row", line.call_id, line.role, str(place))
         parts[key] = frozenset({ANYTHING if line.text is None else words_of(line.text)})
         if not line.is_sure:
             may_lack.add(key)
-        parts["order", line.call_id] = frozenset({"in order"})
+        # Which piece of a torn prompt a row tells is not known, and so not its place.
+        parts["order", line.call_id] = frozenset({"in order", "out of order"} if line.call_id in torn else {"in order"})
         may_lack.add(("order", line.call_id))
     because = ["the words of the prompts, and of the script where the agent has one; case and punctuation do not count"]
     if any(key[0] == "row" for key in may_lack):

@@ -23,6 +23,9 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "slo/ttfw-p50": (),
     "slo/ttfw-p95": (),
     "slo/missed-turns": (),
+    "slo/late-agents": (),
+    "slo/missing-agents": (),
+    "slo/doubled-agents": (),
     "calls/rows": (Source.ROWS,),
     "calls/status": (Source.ROWS,),
     "calls/duration": (Source.ROWS,),
@@ -134,6 +137,9 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         "slo/ttfw-p50": scenario.slo.ttfw_p50_s,
         "slo/ttfw-p95": scenario.slo.ttfw_p95_s,
         "slo/missed-turns": scenario.slo.missed_turns,
+        "slo/late-agents": scenario.slo.agent_join_s,
+        "slo/missing-agents": scenario.slo.missing_agents,
+        "slo/doubled-agents": scenario.slo.doubled_agents,
     }
     for claim in _required(scenario, CLAIMS):
         quantity = claim.partition("/")[0]

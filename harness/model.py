@@ -200,6 +200,8 @@ class WireWindow:
     """Round trips by LSR and DLSR of the SFU's receiver reports (up only)."""
     send_late_max_s: float | None = None
     """How late our latest packet was sent (up only)."""
+    rtt_max_at: UnixNs | None = None
+    """When the longest of ``rtt_s`` had come back."""
 
 
 @value
@@ -241,6 +243,16 @@ class Uplink:
 
 
 @value
+class AgentStay:
+    """One participant of kind AGENT in the room of a call, as the media server told the caller."""
+
+    identity: str
+    joined_at: UnixNs
+    left_at: UnixNs | None
+    """None: it was there until the caller left."""
+
+
+@value
 class CallRecord:
     """One call as it happened; derived from its plan and its events."""
 
@@ -250,6 +262,9 @@ class CallRecord:
     joined_at: UnixNs | None = None
     """The media path was up."""
     agent_joined_at: UnixNs | None = None
+    """The first of ``agents``."""
+    agents: tuple[AgentStay, ...] = ()
+    """By the instant at which they joined."""
     greeted_at: UnixNs | None = None
     """First word of the greeting. None: none was heard."""
     left_at: UnixNs | None = None
@@ -487,6 +502,12 @@ class Slo:
     ttfw_p95_s: float | None = None
     missed_turns: int | None = None
     """At most this many turns without a reply."""
+    agent_join_s: float | None = None
+    """Each agent is in its room so many seconds after the call was placed."""
+    missing_agents: int | None = None
+    """At most this many calls without an agent."""
+    doubled_agents: int | None = None
+    """At most this many calls with two agents at a time."""
 
 
 @value
@@ -776,6 +797,13 @@ class AgentFigures:
     ttfw_p50_s: float | None
     """Nearest-rank quantiles of the turns that are not void."""
     ttfw_p95_s: float | None
+    joined_p50_s: float | None = None
+    """From the placing of a call until its agent was in the room. None: no agent joined."""
+    joined_max_s: float | None = None
+    missing: int = 0
+    """Calls that reached the media server and were joined by no agent."""
+    doubled: int = 0
+    """Calls with two agents at a time."""
 
 
 @value

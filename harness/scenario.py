@@ -116,6 +116,13 @@ SHAPE = Table(
                     "ttfw_p50_s": Key(shape=Number(at_least=0), says="median time to first word, as callers heard it, in seconds"),
                     "ttfw_p95_s": Key(shape=Number(at_least=0), says="95th percentile of the same"),
                     "missed_turns": Key(shape=Number(is_whole=True, at_least=0), says="at most this many turns without a reply"),
+                    "agent_join_s": Key(
+                        shape=Number(at_least=0), says="every agent is in its room so many seconds after the call was placed"
+                    ),
+                    "missing_agents": Key(shape=Number(is_whole=True, at_least=0), says="at most this many calls that no agent joins"),
+                    "doubled_agents": Key(
+                        shape=Number(is_whole=True, at_least=0), says="at most this many calls with two agents at a time"
+                    ),
                 }
             ),
             says="limits on the agent, judged on what callers heard; absent: none",

@@ -6,6 +6,8 @@ from harness.model import Evidence, Findings, Light, Status
 from reports import ledger
 from reports.words import plural, seconds, since
 
+AGENT_LIMITS = frozenset({"slo/late-agents", "slo/missing-agents", "slo/doubled-agents"})
+
 
 def headline(evidence: Evidence) -> str:
     """Version, scenario, size, seed, run and duration in one line."""
@@ -37,7 +39,16 @@ def agent_line(findings: Findings) -> str:
     agent = findings.agent
     heard = f"TTFW heard p50 {seconds(agent.ttfw_p50_s)}  p95 {seconds(agent.ttfw_p95_s)}"
     missed = f" · {plural(agent.missed, 'turn')} without reply" if agent.missed else ""
-    return f"answered {agent.answered}/{agent.calls} · {heard}{missed}"
+    return f"answered {agent.answered}/{agent.calls} · {heard}{missed}{_agents(findings)}"
+
+
+def _agents(findings: Findings) -> str:
+    """Agents that were missing, doubled or slowest, where a limit asks for it, or one was missing or doubled."""
+    agent = findings.agent
+    is_asked = any(verdict.claim in AGENT_LIMITS for verdict in findings.verdicts)
+    told = [f"joined by {seconds(agent.joined_max_s)}"] if is_asked and agent.joined_max_s is not None else []
+    told += [f"{count} {how}" for count, how in ((agent.missing, "missing"), (agent.doubled, "doubled")) if count or is_asked]
+    return f" · agents {', '.join(told)}" if told else ""
 
 
 def slo_words(findings: Findings) -> str:

@@ -13,7 +13,7 @@ from tests.fakes import stack
 
 PAGES = Path(__file__).parents[1] / "docs/claims"
 STAGES = ("stt", "llm", "tts")
-AGENT = {"calls/answered": "agent", "slo/ttfw-p50": "agent", "slo/ttfw-p95": "agent", "slo/missed-turns": "agent"}
+AGENT = {claim: "agent" for claim in CLAIMS if claim == "calls/answered" or claim.startswith("slo/")}
 HOPS = {"rule": "rules", "panel": "panels"}
 """Hops that are judged alike in every quantity have one page."""
 

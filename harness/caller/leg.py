@@ -150,6 +150,11 @@ class Leg:
         jitter = max((stream.take_jitter_peak() for stream in streams), default=0.0)
         return jitter / RATE_HZ, self._outgoing.take_late_ns() / 1e9
 
+    def take_longest_at(self) -> UnixNs | None:
+        """When the longest round trip since the last call had come back. None: none came."""
+        longest, self._publisher.longest = self._publisher.longest, None
+        return None if longest is None else longest[1]
+
     def write_recording(self, path: Path) -> UnixNs | None:
         """Writes both sides as WAV, 24 kHz, 16 bit: caller left, agent right. To be called after ``Engine.remove``, in a thread.
 

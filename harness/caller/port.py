@@ -74,6 +74,8 @@ class Port:
         self.incoming: dict[int, Stream] = {}
         self._own: dict[int, Incoming] = {}
         self.round_trips_s: list[float] = []
+        self.longest: tuple[float, UnixNs] | None = None
+        """The longest round trip, in seconds, and when it had come back, since somebody last set it to None."""
         self.peer_blocks: list[rtcp.Block] = []
         """What the SFU's receiver reports say of our stream, oldest first."""
         self.next_report_ns = time.monotonic_ns() + random.randrange(REPORT_NS)
@@ -227,6 +229,8 @@ class Port:
         round_trip_s = rtcp.round_trip_s(block, at)
         if round_trip_s is not None:
             self.round_trips_s.append(round_trip_s)
+            if self.longest is None or round_trip_s > self.longest[0]:
+                self.longest = round_trip_s, at
 
     def hand_over(self, native: Native) -> None:
         """From now on a compiled core speaks, drains and reports."""

@@ -30,12 +30,13 @@ Instants in fields are UnixNs on the wire at our network card. A call without ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness import codec
 from harness.measure.void import with_voids
 from harness.model import (
+    AgentStay,
     CallEvent,
     CallOutcome,
     CallPlan,
@@ -74,6 +75,7 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         placed_at=first["placed"].at,
         joined_at=_at(first, "joined"),
         agent_joined_at=_at(first, "agent-joined"),
+        agents=tuple(_agents(events)),
         greeted_at=first["greeted"].fields["first_word_at"] if "greeted" in first else None,
         left_at=_at(first, "left"),
         turns=_turns(plan, events),
@@ -86,6 +88,14 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         error=ended["error"],
     )
     return with_voids(record, (line for line in health if line.process == process))
+
+
+def _agents(events: Sequence[CallEvent]) -> Iterator[AgentStay]:
+    """Each identity once: one that leaves and comes again was moved or has reconnected."""
+    left = {event.fields["identity"]: event.at for event in events if event.kind == "agent-left"}
+    joined = {event.fields["identity"]: event.at for event in reversed(events) if event.kind == "agent-joined"}
+    for identity, joined_at in sorted(joined.items(), key=lambda each: each[1]):
+        yield AgentStay(identity=identity, joined_at=joined_at, left_at=left.get(identity))
 
 
 def _turns(plan: CallPlan, events: Sequence[CallEvent]) -> tuple[TurnRecord, ...]:

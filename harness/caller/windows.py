@@ -34,6 +34,7 @@ class Windows:
             jitter_max_s=max(report.jitter for report in reports) / RATE_HZ if reports else None,
             rtt_s=now[0].rtt_s[len(before[0].rtt_s) :],
             send_late_max_s=send_late_s,
+            rtt_max_at=self._leg.take_longest_at(),
         )
         return up, _down(since, until, before[1], now[1], jitter_peak_s)
 

@@ -9,7 +9,7 @@ import pytest
 from assertions.agent import figures, verdicts
 from assertions.facts import Facts
 from assertions.ruler import straightness
-from harness.model import CallOutcome, CallRecord, Evidence, Slo, Status, Verdict
+from harness.model import AgentStay, CallOutcome, CallRecord, Evidence, Slo, Status, UnixNs, Verdict
 from tests.fakes.evidence import evidence, health, info, plan, record, records, scenario
 
 
@@ -105,3 +105,52 @@ def test_of_a_process_its_last_word_counts() -> None:
     early, last = health(pacing_p99_ms=40.0), health(pacing_p99_ms=0.6)
 
     assert straightness(run(*records(), health=(early, last))).pacing_p99_ms == 0.6
+
+
+def joined(index: int, *stays: tuple[float, float | None], **changes: Any) -> CallRecord:
+    """A call whose agents came and left so many seconds after it was placed."""
+    base = record(plan(index))
+    assert base.placed_at is not None
+    at = [
+        (UnixNs(base.placed_at + round(came * 1e9)), None if left is None else UnixNs(base.placed_at + round(left * 1e9)))
+        for came, left in stays
+    ]
+    agents = tuple(AgentStay(identity=f"agent-{number}", joined_at=came, left_at=left) for number, (came, left) in enumerate(at))
+    return record(plan(index), agents=agents, agent_joined_at=agents[0].joined_at if agents else None, **changes)
+
+
+def test_an_agent_that_joins_late_breaks_its_limit() -> None:
+    """As late as in livekit/agents #4753: 90 s."""
+    limit = Slo(agent_join_s=10)
+    late, punctual = joined(1, (90.0, None)), joined(2, (0.6, None))
+
+    assert judged(run(late, punctual, slo=limit))["slo/late-agents"].status is Status.FAIL
+    assert judged(run(punctual, slo=limit))["slo/late-agents"].status is Status.PASS
+    assert judged(run(late, punctual, slo=limit))["slo/late-agents"].sentence == "slowest agent to join is 90.000 s, limit 10 s"
+
+
+def test_two_agents_in_one_room_break_their_limit() -> None:
+    """Both would answer; one that takes over from another is none too many."""
+    limit = Slo(doubled_agents=0)
+    doubled, followed = joined(1, (0.6, None), (0.8, 3.0)), joined(2, (0.6, 3.0), (4.0, None))
+
+    assert judged(run(doubled, followed, slo=limit))["slo/doubled-agents"].status is Status.FAIL
+    assert judged(run(doubled, followed, slo=limit))["slo/doubled-agents"].sentence.endswith("at a time, limit 0: call-1")
+    assert judged(run(followed, slo=limit))["slo/doubled-agents"].status is Status.PASS
+
+
+def test_a_room_without_agent_breaks_its_limit() -> None:
+    """Livekit/agents #4331: silent beyond a few sessions."""
+    limit = Slo(missing_agents=0)
+    alone = joined(1, outcome=CallOutcome.NO_AGENT)
+
+    assert judged(run(alone, *records()[1:], slo=limit))["slo/missing-agents"].status is Status.FAIL
+    assert judged(run(*records(), slo=limit))["slo/missing-agents"].status is Status.PASS
+
+
+@pytest.mark.parametrize("claim", ["slo/missing-agents", "slo/doubled-agents"])
+def test_a_call_that_we_cut_may_hide_what_a_limit_forbids(claim: str) -> None:
+    """Undecided, not kept."""
+    found = judged(run(ended(CallOutcome.CUT), *records()[1:], slo=Slo(missing_agents=0, doubled_agents=0)))
+
+    assert found[claim].status is Status.INCONCLUSIVE

@@ -118,6 +118,19 @@ def test_a_void_turn_is_as_uncertain_as_we_were_late() -> None:
     assert [plain.lo - wide.lo, wide.hi - plain.hi] == pytest.approx([0.03, 0.03])
 
 
+def test_a_turn_is_as_uncertain_as_the_way_stood_still() -> None:
+    """0.1 s of stall by the callers' round trips: wider by that, both ways; without a stall as before."""
+    honest = stack.run([(1.0, 1.0, 1.0)])
+    turn = honest.records[0].turns[0]
+    key = ("turn", honest.records[0].plan.call_id, "1")
+    stall = (UnixNs(turn.user_speech_ended_at - 50_000_000), UnixNs(turn.user_speech_ended_at + 50_000_000))
+    plain, wide = heard(Facts.of(honest)).parts[key], heard(replace(Facts.of(honest), stalls=(stall,))).parts[key]
+
+    assert isinstance(plain, Range)
+    assert isinstance(wide, Range)
+    assert (plain.lo - wide.lo, wide.hi - plain.hi) == pytest.approx((0.1, 0.1))
+
+
 def test_bounds_are_compared_as_numbers() -> None:
     """Prometheus 3 stores le="1" as le="1.0"."""
     assert verdict(EVIDENCE, "ttfw/samples").status is Status.PASS

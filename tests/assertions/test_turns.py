@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.check import check
-from harness.model import Evidence, Observation, Row, Sample, Source, Status, TurnPlan, Verdict
+from harness.model import Evidence, Observation, Row, Sample, Source, Status, TurnPlan, UnixNs, Verdict, WireWindow
 from tests.fakes import stack
 from tests.fakes.evidence import TURNS, after, plan, record
 
@@ -64,6 +64,48 @@ def test_what_is_wrong_with_a_transcript_is_told_apart(change: Rows, sentence: s
     found = verdict(with_transcripts(change))
 
     assert (found.status, found.sentence) == (Status.FAIL, sentence)
+
+
+def stalled(evidence: Evidence, for_s: float) -> Evidence:
+    """The same, but one round trip of the call came back so late, in the middle of its second prompt."""
+    (call,) = evidence.records
+    middle = UnixNs((call.turns[1].user_speech_started_at + call.turns[1].user_speech_ended_at) // 2)
+    window = WireWindow(
+        direction="up",
+        since=UnixNs(middle - 2_000_000_000),
+        until=UnixNs(middle + 3_000_000_000),
+        packets=250,
+        lost=0,
+        reordered=0,
+        duplicates=0,
+        jitter_s=0.02,
+        jitter_max_s=0.02,
+        rtt_s=(0.001, 0.001 + for_s),
+        rtt_max_at=middle,
+    )
+    return replace(evidence, records=(replace(call, windows=(window,)),))
+
+
+def torn(rows: list[Row]) -> list[Row]:
+    """What an agent writes that heard the second prompt in two pieces."""
+    return [*rows[:3], said(rows[3], content="I want to book"), said(rows[3], content="for two people"), *rows[4:]]
+
+
+def test_a_prompt_that_a_stall_tore_apart_may_be_two_turns() -> None:
+    """The callers' own round trips show the stall. Without one, two turns are one too many; in a short one only the words are in doubt."""
+    assert verdict(stalled(with_transcripts(torn), for_s=0.5)).status is not Status.FAIL
+    assert verdict(stalled(with_transcripts(torn), for_s=0.1)).status is Status.FAIL
+    assert verdict(with_transcripts(torn)).status is Status.FAIL
+
+
+def test_the_words_of_a_prompt_that_came_in_jerks_are_in_doubt() -> None:
+    """Longer than a jitter buffer, shorter than a pause."""
+
+    def misheard(rows: list[Row]) -> list[Row]:
+        return [*rows[:3], said(rows[3], content="I want to cook a table"), *rows[4:]]
+
+    assert verdict(stalled(with_transcripts(misheard), for_s=0.1)).status is not Status.FAIL
+    assert verdict(with_transcripts(misheard)).status is Status.FAIL
 
 
 def test_roles_that_are_swapped_are_seen() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from harness import codec
 from harness.caller.records import call_records
 from harness.model import (
+    AgentStay,
     CallEvent,
     CallOutcome,
     CallPlan,
@@ -83,6 +84,7 @@ def test_a_whole_call_becomes_its_record() -> None:
         placed_at=UnixNs(0),
         joined_at=UnixNs(40 * MS),
         agent_joined_at=UnixNs(500 * MS),
+        agents=(AgentStay(identity="agent-1", joined_at=UnixNs(500 * MS), left_at=None),),
         greeted_at=UnixNs(1000 * MS),
         left_at=UnixNs(20020 * MS),
         turns=(
@@ -110,6 +112,21 @@ def test_a_whole_call_becomes_its_record() -> None:
         audio_started_at=UnixNs(41 * MS),
         error="the agent left at least one sentence unanswered",
     )
+
+
+def test_every_agent_of_a_room_is_kept() -> None:
+    """Each with when it came and went; the first stands for all where one is asked for."""
+    found = record(
+        *WHOLE[:4],
+        event(520, "agent-joined", identity="agent-2", sid="PA_3"),
+        event(9000, "agent-left", identity="agent-2", reason="CLIENT_INITIATED", remaining=1),
+    )
+
+    assert [(stay.identity, stay.joined_at, stay.left_at) for stay in found.agents] == [
+        ("agent-1", 500 * MS, None),
+        ("agent-2", 520 * MS, 9000 * MS),
+    ]
+    assert found.agent_joined_at == 500 * MS
 
 
 def test_a_call_that_never_started_was_dropped() -> None:

@@ -26,6 +26,9 @@ class FakeLeg:
     def take_peaks(self) -> tuple[float, float]:
         return 0.012, 0.0004
 
+    def take_longest_at(self) -> UnixNs | None:
+        return UnixNs(3)
+
 
 def stats(direction: str, packets: int, lost: int = 0, rtt_s: tuple[float, ...] = (), **more: int) -> WireStats:
     return WireStats(
@@ -49,7 +52,7 @@ def test_a_window_holds_what_came_since_the_last_one() -> None:
     up, down = windows.take(UnixNs(5))
 
     assert (up.since, up.until, up.packets, up.lost, up.rtt_s) == (0, 5, 250, 2, (0.02,))
-    assert (up.jitter_s, up.jitter_max_s, up.send_late_max_s) == (0.002, 0.02, 0.0004)
+    assert (up.jitter_s, up.jitter_max_s, up.send_late_max_s, up.rtt_max_at) == (0.002, 0.02, 0.0004, 3)
     assert (down.packets, down.lost, down.reordered, down.duplicates) == (240, 10, 4, 1)
     assert (down.jitter_s, down.jitter_max_s, down.send_late_max_s) == (0.002, 0.012, None)
 
