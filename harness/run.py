@@ -261,7 +261,7 @@ def _place(
     order: Order, run_dir: RunDir, stack: Stack, info: RunInfo, plans: tuple[CallPlan, ...], clock: Clock, progress: Progress
 ) -> RunInfo:
     """The load: every plan is placed when it is due, and every call ends."""
-    watch = Watch(run_dir, stack.deaths, plans, progress)
+    watch = Watch(run_dir, stack.deaths, progress)
     env = {
         **order.environ,
         "LIVEKIT_URL": stack.target.livekit_url,

@@ -127,6 +127,28 @@ class RunDir:
                         out.write(lines)
 
 
+class EventTail:
+    """The events of a run while they are written: each is told once."""
+
+    def __init__(self, path: Path) -> None:
+        self._events = path / "events"
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> tuple[CallEvent, ...]:
+        """What was written since the last call; of one process in order. A line that is not whole yet is told next time."""
+        return tuple(event for file in sorted(self._events.glob("*.jsonl")) for event in self._new_in(file))
+
+    def _new_in(self, file: Path) -> Iterator[CallEvent]:
+        with file.open("rb") as lines:
+            lines.seek(self._read.get(file, 0))
+            said = lines.read()
+        whole = said[: said.rfind(b"\n") + 1]
+        self._read[file] = self._read.get(file, 0) + len(whole)
+        for line in whole.splitlines():
+            data = json.loads(line)
+            yield CallEvent(at=data["at"], call_id=data["call_id"], kind=data["kind"], fields=data["fields"])
+
+
 def find(name: str, runs: Path = RUNS) -> Path:
     """The directory of a run, by path, by id, or ``latest``.
 

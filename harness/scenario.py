@@ -106,6 +106,10 @@ SHAPE = Table(
             ),
             says="faults instead of agent, calls and turns, on the embedded stack: every alert must fire, be silent and end when it must",
         ),
+        "rounds": Key(
+            shape=Number(is_whole=True, at_least=1, at_most=1000),
+            says="how often the caller of each call says them all, one round after the other",
+        ),
         "requires": Key(
             shape=Listing(of=Text()), says="claims that must be decided: calls/rows, ttfw/* (voxproof list claims)", is_required=True
         ),
@@ -181,7 +185,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         arrival=_arrival(document),
         agent_name=data.get("agent", DRILLED),
         greeting=data.get("greeting"),
-        turns=tuple(_turn(document, index, prompts) for index in range(len(data.get("turns", ())))),
+        turns=tuple(_turn(document, index, prompts) for index in range(len(data.get("turns", ())))) * data.get("rounds", 1),
         requires=_requires(document, claims),
         asked=tuple(document.data["requires"]),
         slo=Slo(**data.get("slo", {})),

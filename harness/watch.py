@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from harness import rundir
 from harness.clock import Clock
 from harness.collect.sources import Rest, Sources
-from harness.model import CallPlan, RunInfo
-from harness.rundir import RunDir
+from harness.model import RunInfo
+from harness.rundir import EventTail, RunDir
 
 if TYPE_CHECKING:
     from harness.stack.supervise import Death
@@ -27,28 +27,27 @@ _SAID = re.compile(r'"(level|msg|message)":\s*"([^"]*)"')
 class Watch:
     """Says on the way how the calls are doing, and keeps what will have to be reported."""
 
-    def __init__(
-        self, run_dir: RunDir, deaths: Callable[[], tuple[Death, ...]], plans: tuple[CallPlan, ...], progress: Callable[[str], None]
-    ) -> None:
+    def __init__(self, run_dir: RunDir, deaths: Callable[[], tuple[Death, ...]], progress: Callable[[str], None]) -> None:
         self.fatal: str | None = None
         """The death that ended the calls themselves. None: no such death."""
         self.note: str | None = None
         """Every part that died, with its last log lines."""
-        self._run_dir = run_dir
+        self._tail = EventTail(run_dir.path)
+        self._counts: Counter[str] = Counter()
+        self._answered: set[str] = set()
         self._deaths = deaths
-        self._plans = plans
         self._progress = progress
         self._said = ""
         self._seen = 0
 
     def look(self) -> None:
-        """Reads what the callers have written so far, and asks for deaths."""
-        records = rundir.read_records(self._run_dir.path, self._plans)
-        placed = sum(record.placed_at is not None for record in records)
-        answered = sum(record.is_answered for record in records)
-        ended = sum(record.left_at is not None for record in records)
-        heard = sum(turn.first_word_at is not None for record in records for turn in record.turns)
-        said = f"calls: {placed} placed, {answered} answered, {ended} ended; {heard} replies heard"
+        """Reads what the callers have written since the last look, and asks for deaths."""
+        for event in self._tail.new():
+            self._counts[event.kind] += 1
+            if event.kind in ("greeted", "reply"):
+                self._answered.add(event.call_id)
+        counts = self._counts
+        said = f"calls: {counts['placed']} placed, {len(self._answered)} answered, {counts['left']} ended; {counts['reply']} replies heard"
         if said != self._said:
             self._progress(said)
             self._said = said

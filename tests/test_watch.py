@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.model import UnixNs
+from harness import codec
+from harness.model import CallEvent, UnixNs
 from harness.rundir import RunDir
 from harness.stack.supervise import Death
 from harness.watch import Watch, plain
-from tests.fakes.evidence import healthy
-
-PLANS = healthy()[0].plans
 
 
 @pytest.mark.parametrize(
@@ -33,7 +31,7 @@ def test_a_death_is_said_once_and_noted(tmp_path: Path) -> None:
     """With the last lines of its log; that of the media server ends the calls."""
     said: list[str] = []
     death = Death(name="livekit", at=UnixNs(1), returncode=-9, last_lines=("one", "two"))
-    watch = Watch(RunDir.create(tmp_path), lambda: (death,), PLANS, said.append)
+    watch = Watch(RunDir.create(tmp_path), lambda: (death,), said.append)
 
     watch.look()
     watch.look()
@@ -46,8 +44,26 @@ def test_a_death_is_said_once_and_noted(tmp_path: Path) -> None:
 def test_the_death_of_another_part_ends_no_call(tmp_path: Path) -> None:
     """Its sources become Gaps; the calls go on."""
     death = Death(name="prometheus", at=UnixNs(1), returncode=1, last_lines=())
-    watch = Watch(RunDir.create(tmp_path), lambda: (death,), PLANS, lambda _: None)
+    watch = Watch(RunDir.create(tmp_path), lambda: (death,), lambda _: None)
 
     watch.look()
 
     assert watch.fatal is None
+
+
+def test_each_event_is_read_once_and_whole(tmp_path: Path) -> None:
+    """Five minutes of a hundred calls are not read anew twice a second; a line that is being written is read when it is whole."""
+    said: list[str] = []
+    run = RunDir.create(tmp_path)
+    watch = Watch(run, tuple, said.append)
+    lines = "".join(
+        codec.line(CallEvent(at=UnixNs(1), call_id="a", kind=kind, fields={})) for kind in ("placed", "greeted", "reply", "reply", "left")
+    )
+
+    for part in (lines[:200], lines[200:-5], lines[-5:]):
+        with (run.events / "caller-1.jsonl").open("a") as out:
+            out.write(part)
+        watch.look()
+
+    assert said[-1] == "calls: 1 placed, 1 answered, 1 ended; 2 replies heard"
+    assert "calls: 1 placed, 1 answered, 0 ended; 2 replies heard" in said
