@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +30,26 @@ class CallResult:
     call_id: str
     outcome: CallOutcome
     ttfw_s: tuple[float, ...]
+
+
+@value
+class Shares:
+    """How the calls of a run are shared by the processes that place them, and by caller processes."""
+
+    calls: int
+    workers: int
+    """Processes that place calls, each every ``workers``-th."""
+
+    @property
+    def processes(self) -> int:
+        """Caller processes of each worker: together as many as the calls need, no more than there are cores, and one each at least."""
+        needed = min(os.cpu_count() or 1, math.ceil(self.calls / CALLERS_PER_PROCESS))
+        return max(1, math.ceil(needed / self.workers))
+
+    @property
+    def users(self) -> int:
+        """Calls that each worker may have in progress."""
+        return min(math.ceil(self.calls / self.workers), self.processes * CALLERS_PER_PROCESS)
 
 
 class CallerProcess:
@@ -107,13 +129,20 @@ class CallerPool:
     """Enough caller processes for the calls of a run. A context manager: nothing outlives it."""
 
     def __init__(
-        self, *, run_dir: Path, processes: int, env: Mapping[str, str], argv: Sequence[str] = (sys.executable, "-m", "harness.caller")
+        self,
+        *,
+        run_dir: Path,
+        processes: int,
+        first: int = 1,
+        env: Mapping[str, str],
+        argv: Sequence[str] = (sys.executable, "-m", "harness.caller"),
     ) -> None:
+        """first: number of the first process, in the names of its files."""
         self.capacity = processes * CALLERS_PER_PROCESS
         """Calls that may be in progress at once."""
         self._callers = [
             CallerProcess((*argv, "--run-dir", str(run_dir), "--name", name), env=env, log=run_dir / "logs" / f"{name}.log")
-            for name in (f"caller-{number}" for number in range(1, processes + 1))
+            for name in (f"caller-{number}" for number in range(first, first + processes))
         ]
         self._lock = threading.Lock()
 
