@@ -159,7 +159,7 @@ def _database(samples: Sequence[Sample]) -> evaluate.Database:
     found: dict[str, dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]]] = {}
     for sample in samples:
         found.setdefault(sample.name, {}).setdefault(tuple(sorted(sample.labels.items())), []).append(
-            (sample.at // 1_000_000 / 1000, sample.value)
+            (round(sample.at / 1_000_000) / 1000, sample.value)
         )
     return {
         name: [evaluate.series(name, sorted(points, key=lambda point: point[0]), **dict(labels)) for labels, points in series.items()]
