@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from assertions.facts import Facts
 from harness.measure.histogram import nearest_rank
-from harness.model import AgentFigures, CallOutcome, CallRecord, Light, Ruler, Status, Verdict
+from harness.model import AgentFigures, CallOutcome, CallRecord, Light, Ruler, Slo, Status, TurnRecord, Verdict
 
 OURS = frozenset({CallOutcome.DROPPED, CallOutcome.CUT, CallOutcome.UDP_BLOCKED})
 """Calls that failed on our side, or on the way: they say nothing about the agent."""
@@ -25,54 +25,51 @@ _SAYS = {
 
 
 def figures(facts: Facts) -> AgentFigures:
-    """How the agent did, on the callers' truth. Void turns count as turns, not as latencies."""
-    turns = [turn for record in facts.evidence.records for turn in record.turns]
-    heard, joined = latencies(facts), joins_s(facts)
+    """How the agent did in the whole run, on the callers' truth."""
+    return figures_of(facts.evidence.records, [turn for record in facts.evidence.records for turn in record.turns])
+
+
+def figures_of(records: Sequence[CallRecord], turns: Sequence[TurnRecord]) -> AgentFigures:
+    """How the agent did in these calls and these turns. Void turns count as turns, not as latencies."""
+    heard, joined = latencies(turns), joins_s(records)
     return AgentFigures(
-        calls=len(facts.evidence.plans),
-        answered=sum(record.is_answered for record in facts.evidence.records),
+        calls=len(records),
+        answered=sum(record.is_answered for record in records),
         turns=len(turns),
         missed=sum(turn.first_word_at is None for turn in turns),
         ttfw_p50_s=nearest_rank(0.5, heard),
         ttfw_p95_s=nearest_rank(0.95, heard),
         joined_p50_s=nearest_rank(0.5, joined),
         joined_max_s=max(joined, default=None),
-        missing=len(missing(facts)),
-        doubled=len(doubled(facts)),
+        missing=len(missing(records)),
+        doubled=len(doubled(records)),
     )
 
 
-def latencies(facts: Facts) -> list[float]:
+def latencies(turns: Iterable[TurnRecord]) -> list[float]:
     """Response latencies of the turns that are not void, in seconds."""
-    return [
-        latency
-        for record in facts.evidence.records
-        for turn in record.turns
-        if turn.void is None and (latency := turn.response_latency_s) is not None
-    ]
+    return [latency for turn in turns if turn.void is None and (latency := turn.response_latency_s) is not None]
 
 
-def joins_s(facts: Facts) -> list[float]:
+def joins_s(records: Iterable[CallRecord]) -> list[float]:
     """How long each call waited for its agent to be in the room, in seconds, from its being placed."""
     return [
         (record.agent_joined_at - record.placed_at) / 1e9
-        for record in facts.evidence.records
+        for record in records
         if record.agent_joined_at is not None and record.placed_at is not None
     ]
 
 
-def missing(facts: Facts) -> list[CallRecord]:
+def missing(records: Iterable[CallRecord]) -> list[CallRecord]:
     """Calls that no agent joined, and that did not end on our side before one could."""
-    return [
-        record for record in facts.evidence.records if record.joined_at and record.agent_joined_at is None and record.outcome not in OURS
-    ]
+    return [record for record in records if record.joined_at and record.agent_joined_at is None and record.outcome not in OURS]
 
 
-def doubled(facts: Facts) -> list[CallRecord]:
+def doubled(records: Iterable[CallRecord]) -> list[CallRecord]:
     """Calls in whose room two agents were at the same time: both would answer (livekit/agents #4753)."""
     return [
         record
-        for record in facts.evidence.records
+        for record in records
         if any(next_.joined_at < (agent.left_at or math.inf) for agent, next_ in itertools.pairwise(record.agents))
     ]
 
@@ -95,11 +92,38 @@ def verdicts(facts: Facts, ruler: Ruler) -> Iterator[Verdict]:
     if slo.agent_join_s is not None:
         yield _latency("slo/late-agents", "slowest agent to join", found.joined_max_s, slo.agent_join_s, ruler)
     if slo.missing_agents is not None:
-        yield _rooms("slo/missing-agents", "calls without agent", "joined by no agent", missing(facts), slo.missing_agents, facts)
+        yield _rooms("slo/missing-agents", "calls without agent", "joined by no agent", missing(facts.records), slo.missing_agents, facts)
     if slo.doubled_agents is not None:
         yield _rooms(
-            "slo/doubled-agents", "calls with two agents", "joined by two agents at a time", doubled(facts), slo.doubled_agents, facts
+            "slo/doubled-agents",
+            "calls with two agents",
+            "joined by two agents at a time",
+            doubled(facts.records),
+            slo.doubled_agents,
+            facts,
         )
+
+
+def broken(slo: Slo, found: AgentFigures) -> tuple[str, ...]:
+    """The limits that these figures do not keep, in words. What was not measured breaks no limit on latency."""
+    told = []
+    if slo.answered_ratio is not None and found.calls and found.answered / found.calls < slo.answered_ratio:
+        told.append(f"{found.answered} of {found.calls} calls answered, limit {slo.answered_ratio:.0%}")
+    for name, said, most in (
+        ("TTFW p50", found.ttfw_p50_s, slo.ttfw_p50_s),
+        ("TTFW p95", found.ttfw_p95_s, slo.ttfw_p95_s),
+        ("slowest agent to join", found.joined_max_s, slo.agent_join_s),
+    ):
+        if said is not None and most is not None and said > most:
+            told.append(f"{name} {said:.2f} s, limit {most:g} s")
+    for count, limit, how in (
+        (found.missed, slo.missed_turns, "turns without reply"),
+        (found.missing, slo.missing_agents, "calls without agent"),
+        (found.doubled, slo.doubled_agents, "calls with two agents"),
+    ):
+        if limit is not None and count > limit:
+            told.append(f"{count} {how}, limit {limit}")
+    return tuple(told)
 
 
 def _answered(facts: Facts, ruler: Ruler) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.measure.series import Reader
-from harness.measure.stalls import Stall, stalled_s, stalls
+from harness.measure.stalls import Stall, longest_s, stalled_s, stalls
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
 
 WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
@@ -123,7 +123,7 @@ def lines(record: CallRecord, health: Sequence[GeneratorHealth], found_stalls: S
         is_heard = is_whole and turn is not None and turn.first_word_at is not None
         still_s = 0.0 if turn is None else stalled_s(turn, found_stalls)
         is_garbled = turn is None or is_stuttered(turn, health) or still_s > JITTER_BUFFER_S
-        is_torn = still_s > TORN_S
+        is_torn = turn is not None and longest_s(turn, found_stalls) > TORN_S
         add(index, USER, None if is_garbled else plan.text, is_sure=is_heard)
         add(index, ASSISTANT, None if is_garbled else plan.reply, is_sure=is_heard and not is_torn and (is_complete or index < last_heard))
         if is_torn:

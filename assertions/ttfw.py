@@ -16,7 +16,7 @@ from assertions.ledger import Difference, Key, Kind, Range, Reading, Step, Thing
 from assertions.words import plural, span
 from harness.measure import histogram
 from harness.measure.series import Reader, Timeline
-from harness.measure.stalls import stalled_s
+from harness.measure.stalls import longest_s, stalled_s
 from harness.model import CallRecord, TurnRecord
 
 NAME = distortion.NAME
@@ -86,11 +86,11 @@ def heard(facts: Facts) -> Reading:
             parts[key] = _waited(turn, latency_s, facts)
             if turn.void is not None:
                 because.add("void turns are as uncertain as our media was late")
-            if (still_s := stalled_s(turn, facts.stalls)) > 0:
+            if stalled_s(turn, facts.stalls) > 0:
                 because.add(
                     "the way to the agent stood still while turns were measured, as round trips show: they are as uncertain as that took"
                 )
-            if still_s > TORN_S:
+            if longest_s(turn, facts.stalls) > TORN_S:
                 again = (*key, "again")
                 parts[again] = Range(lo=0.0, hi=math.inf)
                 may_lack.add(again)
@@ -103,7 +103,7 @@ def _waited(turn: TurnRecord, latency_s: float | None, facts: Facts) -> Range:
     """How long the caller waited. Any time if no reply was heard, or if a void turn's doubt has no measure."""
     late = 0.0 if turn.void is None else late_s(turn, facts.evidence.health)
     still_s = stalled_s(turn, facts.stalls)
-    if latency_s is None or late is None or still_s > TORN_S:
+    if latency_s is None or late is None or longest_s(turn, facts.stalls) > TORN_S:
         return Range(lo=0.0, hi=math.inf)
     late += still_s
     return Range(lo=latency_s - late - ONSET_S, hi=latency_s + late + ONSET_S)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, alerts, calls, effects, others, pushed, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions import agent, alerts, calls, effects, knee, others, pushed, rtt, rules, sfu, stages, tools, ttfw, turns
 from assertions.chains import Chains
 from assertions.facts import Facts
 from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
@@ -26,6 +26,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "slo/late-agents": (),
     "slo/missing-agents": (),
     "slo/doubled-agents": (),
+    "load/knee": (),
     "calls/rows": (Source.ROWS,),
     "calls/status": (Source.ROWS,),
     "calls/duration": (Source.ROWS,),
@@ -68,7 +69,7 @@ def check(evidence: Evidence) -> Findings:
     found_trees = [tree for quantity in ((alerts,) if is_drill else _QUANTITIES) for tree in quantity.trees(facts)]
     joined = found_trees if is_drill else chains.joined(found_trees)
     trees = [_shared(_blinded(tree, lacking), facts) for tree in joined]
-    verdicts = [] if is_drill else list(agent.verdicts(facts, ruler))
+    verdicts = [] if is_drill else [*agent.verdicts(knee.until_the_knee(facts), ruler), *knee.verdicts(evidence, ruler)]
     judgements: list[Judgement] = []
     judged: list[Tree] = []
     for tree in trees:
@@ -87,6 +88,7 @@ def check(evidence: Evidence) -> Findings:
         planted=planted,
         ruler=ruler,
         agent=agent.figures(facts),
+        knee=knee.knee(evidence),
         status=_status(evidence.info.scenario, verdicts, planted),
     )
 
@@ -156,6 +158,8 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
             reasons.append(f"{claim}: no turn of the scenario provokes a tool; give one a tool")
         if claim in limits and limits[claim] is None:
             reasons.append(f"{claim}: the scenario's slo sets no such limit")
+        if claim == knee.CLAIM and scenario.knee is None:
+            reasons.append(f"{claim}: the scenario does not look for the knee; give it the key knee")
         # A pattern asks for what the target can show; a name asks for itself.
         if claim in (scenario.asked or scenario.requires):
             reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]

@@ -65,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--target", metavar="FILE", help="target.yaml of a stack that runs already; without it the embedded stack is started")
     verb.add_argument("--seed", type=int, metavar="N", help="instead of the scenario's")
     verb.add_argument("--max-calls", type=_whole, metavar="N", help="place at most the first N calls of the scenario")
+    verb.add_argument(
+        "--abort-on-breach", action="store_true", help="place no more calls once a step of a search for the knee broke a limit"
+    )
     verb.add_argument("--agent", metavar="NAME", help="instead of the scenario's; responder: the embedded stack answers with it")
     verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
     verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")

@@ -525,6 +525,16 @@ class Drill:
 
 
 @value
+class KneeSearch:
+    """A scenario that raises its arrival rate step by step to find where the ``slo`` first breaks."""
+
+    at_least_per_s: float | None = None
+    """The limits must hold up to this rate. None: whatever is found will do."""
+    abort_on_breach: bool = False
+    """No call is placed any more once a step has broken a limit."""
+
+
+@value
 class Scenario:
     """What a run does and what it must decide; ``scenarios/*.yaml``."""
 
@@ -553,6 +563,8 @@ class Scenario:
     """Of every call."""
     drill: Drill | None = None
     """None: calls are placed."""
+    knee: KneeSearch | None = None
+    """None: limits are judged over the whole run."""
 
 
 @value
@@ -695,6 +707,8 @@ class RunInfo:
     """Name of the defect seeded on purpose. None: none was."""
     interrupted: str | None = None
     """Why the run ended early: Ctrl-C, a part that died. None: it ended by itself."""
+    stopped_after_s: float | None = None
+    """Plans due later than this, in seconds of the load, were not placed: a limit was broken, and the scenario asks to stop then. None: all were."""
     note: str | None = None
     cost: tuple[Cost, ...] = ()
     """What collecting put on each source."""
@@ -807,6 +821,35 @@ class AgentFigures:
 
 
 @value
+class LoadStep:
+    """One step of a search for the knee. A call belongs to the step in which it is due, a turn to the one in which its prompt ended."""
+
+    number: int
+    per_s: float
+    """Arrival rate, planned."""
+    at_once: int
+    """Most calls in progress at a time."""
+    figures: AgentFigures
+    void: int
+    """Turns that say nothing of latency."""
+    broken: tuple[str, ...]
+    """Limits of the ``slo`` that did not hold, in words."""
+    bent: str | None
+    """Why our own load was not what was planned. None: it was."""
+
+
+@value
+class Knee:
+    """Where the ``slo`` first breaks: above ``held_per_s``, at or below ``broke_per_s``."""
+
+    steps: tuple[LoadStep, ...]
+    held_per_s: float | None
+    """Highest rate up to which every step held. None: not even the first did."""
+    broke_per_s: float | None
+    """Lowest rate that broke a limit. None: none did."""
+
+
+@value
 class Findings:
     """What check concluded; ``verdicts.json``."""
 
@@ -816,3 +859,5 @@ class Findings:
     agent: AgentFigures
     status: Status
     """Of the claims that the scenario requires and of everything that failed."""
+    knee: Knee | None = None
+    """None: the scenario looks for none."""

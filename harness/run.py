@@ -29,7 +29,7 @@ from harness.load.launch import place_calls
 from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Source, Status, Target, UnixNs, Verdict, value
 from harness.rundir import RunDir
 from harness.sound import ogg_opus
-from harness.watch import Watch, drain
+from harness.watch import Breach, Watch, drain
 
 if TYPE_CHECKING:
     from harness.stack.breakage import Defect
@@ -261,7 +261,12 @@ def _place(
     order: Order, run_dir: RunDir, stack: Stack, info: RunInfo, plans: tuple[CallPlan, ...], clock: Clock, progress: Progress
 ) -> RunInfo:
     """The load: every plan is placed when it is due, and every call ends."""
-    watch = Watch(run_dir, stack.deaths, progress)
+    watch, breach = Watch(run_dir, stack.deaths, progress), Breach(run_dir, info.scenario, plans, progress)
+
+    def look() -> None:
+        watch.look()
+        breach.look(watch.ended)
+
     env = {
         **order.environ,
         "LIVEKIT_URL": stack.target.livekit_url,
@@ -272,17 +277,27 @@ def _place(
     with truth.exposed(lambda: rundir.read_records(run_dir.path, plans)) as url:
         progress(f"calls to place: {len(plans)}; our own truth meanwhile: {url}")
         try:
-            early = place_calls(run_dir.path, env=env, limit_s=_load_limit_s(plans), tick=watch.look)
+            early = place_calls(run_dir.path, env=env, limit_s=_load_limit_s(plans), tick=look)
         except EnvironmentFault as fault:
             if not any(run_dir.events.glob("*.jsonl")):
                 raise
             early = str(fault)
-    watch.look()
+    look()
     if early:
         progress(f"the load ended early: {early}")
     return dataclasses.replace(
-        info, load_started_at=started_at, load_ended_at=clock.now(), interrupted=early or watch.fatal, note=watch.note
+        info,
+        load_started_at=started_at,
+        load_ended_at=clock.now(),
+        interrupted=early or watch.fatal,
+        stopped_after_s=_last_due_s(run_dir, plans) if breach.has_stopped else None,
+        note=watch.note,
     )
+
+
+def _last_due_s(run_dir: RunDir, plans: tuple[CallPlan, ...]) -> float:
+    """When the last call that was placed was due."""
+    return max((record.plan.due_s for record in rundir.read_records(run_dir.path, plans) if record.placed_at is not None), default=0.0)
 
 
 def _forget_s(info: RunInfo) -> float:

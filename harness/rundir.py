@@ -33,6 +33,8 @@ from harness.model import (
 RUNS = Path("reports/runs")
 """Below the working directory."""
 _TOLD = (Heard, Canary, Break, ServerClock)
+STOP = "stop"
+"""A file of this name in the run directory ends the placing of calls."""
 _LETTERS = "abcdefghjkmnpqrstuvwxyz"
 _DIGITS = "23456789"
 
@@ -86,6 +88,10 @@ class RunDir:
     def audio(self) -> Path:
         return self.path / "audio"
 
+    def stop_placing(self) -> None:
+        """Whoever places calls places no more; those in progress go on."""
+        (self.path / STOP).touch()
+
     @property
     def report(self) -> Path:
         return self.path / "report.html"
@@ -116,15 +122,15 @@ class RunDir:
 
     def observe(self, source: Source, observations: Iterable[Observation | Gap]) -> None:
         """Appends what ``source`` said, and what it did not say."""
-        said = {self.observations / f"{source}.jsonl": "", self.path / "gaps.jsonl": ""}
+        said: dict[Path, list[str]] = {self.observations / f"{source}.jsonl": [], self.path / "gaps.jsonl": []}
         said_file, gaps_file = said
         for item in observations:
-            said[gaps_file if isinstance(item, Gap) else said_file] += codec.line(item)
+            said[gaps_file if isinstance(item, Gap) else said_file].append(codec.line(item))
         with self._lock:
             for path, lines in said.items():
                 if lines:
                     with path.open("a") as out:
-                        out.write(lines)
+                        out.write("".join(lines))
 
 
 class EventTail:
@@ -181,6 +187,11 @@ def read_plans(path: Path) -> tuple[CallPlan, ...]:
     return tuple(_lines(path / "plans.jsonl", CallPlan))
 
 
+def read_health(path: Path) -> tuple[GeneratorHealth, ...]:
+    """What each caller process last said of its punctuality."""
+    return tuple({line.process: line for line in _lines(path / "generator.jsonl", GeneratorHealth)}.values())
+
+
 def read_evidence(path: Path) -> Evidence:
     """Everything that check judges. A run that was cut short lacks files: what is there is read.
 
@@ -188,7 +199,9 @@ def read_evidence(path: Path) -> Evidence:
     """
     info = read_info(path)
     plans = read_plans(path)
-    health = tuple({line.process: line for line in _lines(path / "generator.jsonl", GeneratorHealth)}.values())
+    if info.stopped_after_s is not None:
+        plans = tuple(plan for plan in plans if plan.due_s <= info.stopped_after_s)
+    health = read_health(path)
     calibration = path / "calibration.json"
     return Evidence(
         info=info,

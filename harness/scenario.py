@@ -15,7 +15,7 @@ from harness import profiles
 from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
 from harness.errors import UsageError
 from harness.load import schedule
-from harness.model import Drill, Grade, Scenario, Slo, TurnPlan
+from harness.model import Drill, Grade, KneeSearch, Scenario, Slo, TurnPlan
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 """Where the repository keeps its own."""
@@ -131,6 +131,20 @@ SHAPE = Table(
             ),
             says="limits on the agent, judged on what callers heard; absent: none",
         ),
+        "knee": Key(
+            shape=Table(
+                keys={
+                    "at_least_per_s": Key(
+                        shape=_RATE, says="the limits must hold up to this arrival rate; absent: whatever is found will do"
+                    ),
+                    "on_breach": Key(
+                        shape=Text(choices=("abort", "continue")),
+                        says="abort: no call is placed any more once a step has broken a limit; continue if absent",
+                    ),
+                }
+            ),
+            says="look for the arrival rate (model step) at which the slo first breaks; absent: limits are judged over the whole run",
+        ),
     }
 )
 
@@ -194,6 +208,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         impairments=profiles.impairments(document),
         grade=Grade(data.get("grade", Grade.FULL)),
         drill=None if drill is None else _drill(document),
+        knee=_knee(document),
     )
 
 
@@ -232,6 +247,18 @@ def _arrival(document: Document) -> dict[str, Any]:
         msg = f"{document.where('arrival', extra[0])}: arrival: model {model} takes no {extra[0]}; delete it, or use another model"
         raise UsageError(msg)
     return {**arrival, "times_s": _recorded(document, arrival["file"])} if "file" in arrival else dict(arrival)
+
+
+def _knee(document: Document) -> KneeSearch | None:
+    if (wanted := document.data.get("knee")) is None:
+        return None
+    if (model := _arrival(document)["model"]) != "step":
+        msg = f"{document.where('knee')}: knee: wanted the arrival model step, which says what load is tried when, got {model}"
+        raise UsageError(msg)
+    if not document.data.get("slo"):
+        msg = f"{document.where('knee')}: knee: slo sets no limit, so none can break; set one"
+        raise UsageError(msg)
+    return KneeSearch(at_least_per_s=wanted.get("at_least_per_s"), abort_on_breach=wanted.get("on_breach") == "abort")
 
 
 def _recorded(document: Document, name: str) -> list[float]:

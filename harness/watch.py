@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Set
 from typing import TYPE_CHECKING
 
+from assertions import knee
+from harness import rundir
 from harness.clock import Clock
 from harness.collect.sources import Rest, Sources
-from harness.model import RunInfo
+from harness.model import CallPlan, RunInfo, Scenario
 from harness.rundir import EventTail, RunDir
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ class Watch:
         """The death that ended the calls themselves. None: no such death."""
         self.note: str | None = None
         """Every part that died, with its last log lines."""
+        self.ended: set[str] = set()
+        """Ids of the calls that are over."""
         self._tail = EventTail(run_dir.path)
         self._counts: Counter[str] = Counter()
         self._answered: set[str] = set()
@@ -46,6 +51,8 @@ class Watch:
             self._counts[event.kind] += 1
             if event.kind in ("greeted", "reply"):
                 self._answered.add(event.call_id)
+            elif event.kind == "ended":
+                self.ended.add(event.call_id)
         counts = self._counts
         said = f"calls: {counts['placed']} placed, {len(self._answered)} answered, {counts['left']} ended; {counts['reply']} replies heard"
         if said != self._said:
@@ -62,6 +69,40 @@ class Watch:
         self.note = f"{self.note}\n{sentence}" if self.note else sentence
         if death.name == "livekit":
             self.fatal = "the media server died while calls were in progress"
+
+
+class Breach:
+    """Judges each step of a search for the knee as soon as all its calls are over, and ends the placing of calls if the scenario asks for that."""
+
+    def __init__(self, run_dir: RunDir, scenario: Scenario, plans: tuple[CallPlan, ...], progress: Callable[[str], None]) -> None:
+        """plans: not empty."""
+        self.has_stopped = False
+        """No call is placed any more."""
+        self._run_dir = run_dir
+        self._scenario = scenario
+        self._plans = plans
+        self._progress = progress
+        self._open: deque[tuple[CallPlan, ...]] = deque()
+        if scenario.knee is not None:
+            steps = itertools.groupby(plans, key=lambda plan: knee.step_of(plan, scenario.arrival))
+            self._open.extend(tuple(step) for _, step in steps)
+        self._over = 0
+
+    def look(self, ended: Set[str]) -> None:
+        """ended: ids of the calls that are over."""
+        while self._open and all(plan.call_id in ended for plan in self._open[0]):
+            self._over += len(self._open.popleft())
+            self._judge()
+
+    def _judge(self) -> None:
+        path, scenario = self._run_dir.path, self._scenario
+        records = rundir.read_records(path, self._plans[: self._over], rundir.read_health(path))
+        found = knee.found(scenario.arrival, scenario.slo, records)
+        self._progress(knee.told(found.steps[-1]))
+        if found.broke_per_s is not None and not self.has_stopped and scenario.knee is not None and scenario.knee.abort_on_breach:
+            self._run_dir.stop_placing()
+            self.has_stopped = True
+            self._progress("a limit is broken: no further call is placed, as the scenario asks")
 
 
 def drain(sources: Sources, info: RunInfo, *, is_embedded: bool, forget_s: float, clock: Clock, progress: Callable[[str], None]) -> None:

@@ -20,7 +20,7 @@ from harness.model import (
     Verdict,
     WireStats,
 )
-from reports import ledger, network
+from reports import ledger, network, steps
 from reports.alerts import drawings
 from reports.cost import costs
 from reports.distribution import distribution
@@ -83,6 +83,7 @@ def page(
         groups=[
             {"title": group.title, "claims": [_claim(one, carded) for one in group.verdicts]} for group in ledger.groups(findings.verdicts)
         ],
+        steps=None if findings.knee is None else {"head": steps.HEAD, "rows": steps.rows(findings.knee)},
         distribution=distribution(evidence, findings.agent.ttfw_p95_s),
         budget=None if budget is None else f"{budget.lo_s * 1000:.0f} to {budget.hi_s * 1000:.0f} ms",
         alerts=drawings(evidence),

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 from harness.model import Evidence, Findings, Light, Verdict
-from reports import ledger
+from reports import ledger, steps
 from reports.words import since as elapsed_s
 from reports.words import word
 
@@ -32,6 +32,8 @@ def xml(evidence: Evidence, findings: Findings, *, since: Mapping[str, str] | No
         _properties(suite, evidence)
         for verdict in ledger.of_light(findings, light):
             _judged(suite, evidence, verdict, (since or {}).get(verdict.claim))
+        if light is Light.AGENT:
+            _steps(suite, findings)
         if light is Light.MONITORING:
             _unjudged(suite, evidence, findings)
             _early(suite, evidence)
@@ -67,6 +69,13 @@ def _judged(suite: ET.Element, evidence: Evidence, verdict: Verdict, since: str 
         case said:
             out = ET.SubElement(case, "system-out")
             out.text = _clean(f"{said}: {verdict.sentence}\n{_details(verdict)}")
+
+
+def _steps(suite: ET.Element, findings: Findings) -> None:
+    """Each step of a search for the knee: what it showed. That one broke a limit is what was looked for, and no failure."""
+    for row in steps.rows(findings.knee) if findings.knee else ():
+        out = ET.SubElement(_case(suite, f"load/step {row[0]}: {row[1]} calls/s"), "system-out")
+        out.text = _clean("\n".join(f"{name}: {cell}" for name, cell in zip(steps.HEAD, row, strict=True)))
 
 
 def _unjudged(suite: ET.Element, evidence: Evidence, findings: Findings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict
-from reports import ledger
+from reports import ledger, steps
 from reports.cost import costs
 from reports.headline import agent_line, agent_shown, headline, monitoring_shown, slo_words
 from reports.words import offset, quantity, word
@@ -33,6 +33,7 @@ def summary(evidence: Evidence, findings: Findings, *, run: str | None = None, s
         f"| {_SIGNS[monitoring]} **monitoring** | {monitoring_shown(evidence, findings)} | {_judged(evidence, findings)} |",
         "",
         *_early(evidence),
+        *_steps(findings),
         *_told(evidence, findings, named),
         *_ledger(findings),
         *_gaps(evidence),
@@ -55,6 +56,16 @@ def _early(evidence: Evidence) -> Iterable[str]:
         if words:
             yield _text(words)
             yield ""
+
+
+def _steps(findings: Findings) -> Iterable[str]:
+    if findings.knee is None:
+        return
+    yield "| " + " | ".join(steps.HEAD) + " |"
+    yield "|" + "---|" * len(steps.HEAD)
+    for row in steps.rows(findings.knee):
+        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+    yield ""
 
 
 def _told(evidence: Evidence, findings: Findings, run: ledger.Run) -> Iterable[str]:

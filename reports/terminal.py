@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
-from reports import ledger, network
+from reports import ledger, network, steps
 from reports.cost import costs
 from reports.headline import agent_line, headline, slo_words
 from reports.words import milliseconds, offset, word
@@ -118,6 +118,7 @@ def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[
     shown = [verdict for verdict in ledger.of_light(findings, Light.AGENT) if _is_told(verdict)]
     for group in ledger.groups(shown):
         lines += _group(group, widths, pen)
+    lines += _steps(findings, pen)
     heads = [name.ljust(widths[name]) for name in ("hop", *COLUMNS)]
     lines.append(f"{pen.paint('bold', 'MONITORING')}   {'  '.join(heads)}  verdict")
     for group in ledger.groups(ledger.of_light(findings, Light.MONITORING)):
@@ -132,9 +133,19 @@ def _grid(evidence: Evidence, findings: Findings, pen: Pen, width: int) -> list[
     return lines
 
 
+def _steps(findings: Findings, pen: Pen) -> list[str]:
+    """The steps of a search for the knee."""
+    if findings.knee is None:
+        return []
+    rows = steps.rows(findings.knee)
+    widths = [max(len(row[column]) for row in (steps.HEAD, *rows)) for column in range(len(steps.HEAD))]
+    told = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (steps.HEAD, *rows)]
+    return [f"{pen.paint('bold', 'load') if number == 0 else ' ' * 4}         {line}" for number, line in enumerate(told)]
+
+
 def _is_told(verdict: Verdict) -> bool:
     """The line above the table already tells a kept promise to answer; limits and broken promises get a row."""
-    return verdict.claim.startswith("slo/") or verdict.status is not Status.PASS
+    return verdict.claim.startswith(("slo/", "load/")) or verdict.status is not Status.PASS
 
 
 def _widths(verdicts: tuple[Verdict, ...], width: int) -> dict[str, int]:

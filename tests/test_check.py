@@ -13,7 +13,7 @@ from harness.model import CallOutcome, Evidence, Findings, Gap, Observation, Pol
 from tests.fakes import stack
 from tests.fakes.evidence import LATENCIES_S, TURNS, after, health, info, plan, record, scenario
 
-SHIPPED = tuple(claim for claim in CLAIMS if not claim.startswith(("slo/", "alerts/")))
+SHIPPED = tuple(claim for claim in CLAIMS if not claim.startswith(("slo/", "load/", "alerts/")))
 
 
 def statuses(findings: Findings, *wanted: Status) -> set[str]:

@@ -13,7 +13,7 @@ from tests.fakes import stack
 
 PAGES = Path(__file__).parents[1] / "docs/claims"
 STAGES = ("stt", "llm", "tts")
-AGENT = {claim: "agent" for claim in CLAIMS if claim == "calls/answered" or claim.startswith("slo/")}
+AGENT = {claim: "agent" for claim in CLAIMS if claim == "calls/answered" or claim.startswith(("slo/", "load/"))}
 HOPS = {"rule": "rules", "panel": "panels"}
 """Hops that are judged alike in every quantity have one page."""
 

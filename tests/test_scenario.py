@@ -13,7 +13,7 @@ from harness.model import Scenario, TurnPlan
 
 PROMPTS = {"weather": "what is the weather in london today", "goodbye": "thank you goodbye"}
 CLAIMS = ("calls/rows", "calls/status", "ttfw/exporter", "ttfw/rule")
-KEYS = "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, turns, drill, rounds, requires, slo"
+KEYS = "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, turns, drill, rounds, requires, slo, knee"
 GOOD = """\
 summary: a test
 agent: ref-agent
@@ -107,6 +107,14 @@ def test_patterns_in_requires_name_the_claims_they_match(tmp_path: Path) -> None
             "burst.yaml:6: requires nothing, so the run could decide nothing; name a claim (voxproof list claims)",
         ),
         (GOOD + "slo: {answered_ratio: 95}\n", "burst.yaml:7: slo.answered_ratio: wanted a number of at least 0 and at most 1, got '95'"),
+        (
+            GOOD + "slo: {ttfw_p95_s: 2}\nknee: {}\n",
+            "burst.yaml:8: knee: wanted the arrival model step, which says what load is tried when, got at-once",
+        ),
+        (
+            GOOD + "arrival: {model: step, calls_per_s: 1, add_per_s: 1, every_s: 20}\nknee: {on_breach: abort}\n",
+            "burst.yaml:8: knee: slo sets no limit, so none can break; set one",
+        ),
         (
             "",
             f"burst.yaml:1: the file is empty; wanted the keys {KEYS}",

@@ -37,5 +37,14 @@ def _of_call(record: CallRecord) -> Iterator[Stall]:
 
 def stalled_s(turn: TurnRecord, found: Iterable[Stall]) -> float:
     """All the stalls that touch the time between the start of the prompt and the first word of the reply; 0 if none does."""
+    return sum(_touching_s(turn, found))
+
+
+def longest_s(turn: TurnRecord, found: Iterable[Stall]) -> float:
+    """The longest of them: what an agent hears as a silence."""
+    return max(_touching_s(turn, found), default=0.0)
+
+
+def _touching_s(turn: TurnRecord, found: Iterable[Stall]) -> Iterator[float]:
     until = max(turn.user_speech_ended_at, turn.first_word_at or turn.user_speech_ended_at)
-    return sum((end - start) / 1e9 for start, end in found if start <= until and end >= turn.user_speech_started_at)
+    return ((end - start) / 1e9 for start, end in found if start <= until and end >= turn.user_speech_started_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 from datetime import UTC, datetime
@@ -43,6 +44,7 @@ def calibrate(options: argparse.Namespace) -> int:
     is_responder = options.agent == responder.NAME
     if not paths:
         options.target, options.seed, options.defect, options.agent, options.max_calls = None, None, None, None, None
+        options.abort_on_breach = False
         beside = ("calibration-light", "calibration-light", "calibration-delay", "calibration-jitter") if is_responder else ()
         for name in (*(("calibration" if is_responder else "smoke",) * options.times), *beside):
             options.scenario = name
@@ -73,6 +75,7 @@ def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
         seed=options.seed,
         agent_name=options.agent,
         max_calls=options.max_calls,
+        abort_on_breach=options.abort_on_breach,
         defect=options.defect,
         calibration=options.calibration if is_calibrated else None,
         is_calibrated=is_calibrated,
@@ -91,6 +94,7 @@ def order(
     seed: int | None = None,
     agent_name: str | None = None,
     max_calls: int | None = None,
+    abort_on_breach: bool = False,
     defect: str | None = None,
     calibration: str | None = None,
     is_calibrated: bool = True,
@@ -108,6 +112,10 @@ def order(
     planned = scenario.load(scenario.find(name), prompts=prompts, claims=tuple(CLAIMS), seed=seed, agent_name=agent_name)
     if max_calls is not None:
         planned = schedule.first(planned, max_calls)
+    if abort_on_breach:
+        if planned.knee is None:
+            raise UsageError(f"--abort-on-breach: {planned.path} does not look for the knee; give it the key knee")
+        planned = dataclasses.replace(planned, knee=dataclasses.replace(planned.knee, abort_on_breach=True))
     return Order(
         scenario=planned,
         target=target.load(Path(target_path), os.environ) if target_path else None,

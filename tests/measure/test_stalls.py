@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.measure.stalls import stalled_s, stalls
+from harness.measure.stalls import longest_s, stalled_s, stalls
 from harness.model import CallRecord, Impairment, UnixNs, WireWindow
 from tests.fakes.evidence import after, plan, record
 
@@ -75,4 +75,5 @@ def test_a_turn_is_as_uncertain_as_the_stalls_that_touch_it() -> None:
         return UnixNs(since), UnixNs(until)
 
     assert stalled_s(turn, [stall(start - 2 * second, start - second), stall(heard + second, heard + 2 * second)]) == 0
-    assert stalled_s(turn, [stall(start - second, start + second), stall(heard - second, heard + second)]) == 4
+    touching = [stall(start - second, start + second), stall(heard - second, heard + 2 * second)]
+    assert (stalled_s(turn, touching), longest_s(turn, touching), longest_s(turn, [])) == (5, 3, 0)
