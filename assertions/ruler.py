@@ -6,12 +6,16 @@ from harness.model import Evidence, GeneratorHealth, Ruler
 
 PACING_P99_MS = 10.0
 """A generator that sends later than this cannot vouch for when it spoke: half a packet."""
+LOOP_P99_MS = 250.0
+"""A caller that learns of a pause later than this does not answer like a person, and its ears may have forgotten the beginning (0.9 s)."""
+CPU_RATIO = 0.9
+"""Of a core: a caller process has one interpreter, and no more than that."""
 VOID_RATIO = 0.5
 """Void turns widen what is admitted, each by its own lateness; with more than this share of them nothing stands for the run."""
 
 
 def straightness(evidence: Evidence) -> Ruler:
-    """Pacing, drops, clock and void turns against their limits."""
+    """Pacing, the event loop, CPU, drops, clock and void turns against their limits."""
     turns = [turn for record in evidence.records for turn in record.turns]
     void = sum(turn.void is not None for turn in turns)
     last: dict[str, GeneratorHealth] = {line.process: line for line in evidence.health}
@@ -31,6 +35,10 @@ def _bent(last: dict[str, GeneratorHealth], p99: float | None, void: int, turns:
         return "no caller process said how punctual it was"
     if p99 > PACING_P99_MS:
         return f"packets left {p99:.1f} ms late at p99, limit {PACING_P99_MS:g} ms"
+    if (loop_ms := max((line.loop_p99_ms for line in last.values() if line.loop_p99_ms is not None), default=0.0)) > LOOP_P99_MS:
+        return f"callers came to decide {loop_ms:.0f} ms late at p99, limit {LOOP_P99_MS:g} ms"
+    if (cpu := max((line.cpu_s / line.wall_s for line in last.values() if line.wall_s), default=0.0)) > CPU_RATIO:
+        return f"a caller process used {cpu:.0%} of a core, limit {CPU_RATIO:.0%}"
     if drops := sum(line.receive_drops for line in last.values()):
         return f"the kernel dropped {drops} datagrams at our sockets, limit 0"
     if steps := sum(line.clock_steps for line in last.values()):

@@ -321,6 +321,11 @@ class GeneratorHealth:
     """Datagrams the kernel dropped at our sockets."""
     clock_steps: int
     """Steps of the wall clock against the monotonic one, over 1 ms."""
+    loop_p99_ms: float | None = None
+    """How late the event loop, in which callers decide what to say when, got to run. None: not measured."""
+    loop_max_ms: float | None = None
+    wall_s: float | None = None
+    """How long the process has run: with ``cpu_s`` its share of a core. None: not measured."""
 
 
 class Source(enum.StrEnum):

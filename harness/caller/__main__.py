@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +33,10 @@ from harness.caller.session import Kit, Session
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
 from harness.errors import HarnessError, UsageError
-from harness.model import CallPlan
+from harness.measure.pacing import Lateness
+from harness.model import CallPlan, GeneratorHealth
 
+_LOOK_NS = 20_000_000
 _HEALTH_S = 5.0
 """How often the process says how punctual it is; a killed process loses less than this."""
 
@@ -109,13 +113,44 @@ async def _serve(arguments: argparse.Namespace) -> int:
                 record=_appender(files, arguments.run_dir / "events" / f"{arguments.name}.jsonl"),
             )
             tell_health = _appender(files, arguments.run_dir / "generator.jsonl")
-            health = asyncio.create_task(_tell_health(lambda: tell_health(engine.health(arguments.name))))
+            loop = Loop()
+
+            def tell() -> None:
+                tell_health(loop.beside(engine.health(arguments.name)))
+
+            beside = (asyncio.create_task(_tell_health(tell)), asyncio.create_task(loop.watch()))
             failures = await Exchange(kit).serve()
-            health.cancel()
-            tell_health(engine.health(arguments.name))
+            for task in beside:
+                task.cancel()
+            tell()
             return 1 if failures else 0
     finally:
         engine.stop()
+
+
+class Loop:
+    """How late the event loop is, by a task that wants to run every 20 ms."""
+
+    def __init__(self) -> None:
+        self._lateness = Lateness()
+        self._began_ns = time.monotonic_ns()
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        due_ns = time.monotonic_ns()
+        while True:
+            due_ns = max(due_ns + _LOOK_NS, time.monotonic_ns())
+            await asyncio.sleep((due_ns - time.monotonic_ns()) / 1e9)
+            self._lateness.add(time.monotonic_ns() - due_ns)
+
+    def beside(self, health: GeneratorHealth) -> GeneratorHealth:
+        """What the engine says of itself, and the loop beside it."""
+        return dataclasses.replace(
+            health,
+            loop_p99_ms=self._lateness.quantile_ms(0.99),
+            loop_max_ms=self._lateness.max_ns / 1e6,
+            wall_s=(time.monotonic_ns() - self._began_ns) / 1e9,
+        )
 
 
 class Exchange:
