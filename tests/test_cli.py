@@ -96,6 +96,11 @@ def test_users_and_rate_are_refused(capsys: pytest.CaptureFixture[str], flag: st
     assert complaint(capsys, "run", "smoke", flag, "10").startswith("-u and -r are refused")
 
 
+def test_only_a_search_for_the_knee_can_be_aborted_on_breach(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other scenarios are judged when they are over."""
+    assert complaint(capsys, "run", "smoke", "--abort-on-breach").startswith("--abort-on-breach: ")
+
+
 def test_an_unknown_defect_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything starts."""
     assert "ttfw-in-ms" in complaint(capsys, "run", "smoke", "--defect", "ttfw-in-s")

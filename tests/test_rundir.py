@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,15 @@ def test_a_run_without_calls_is_read_as_dropped_calls(tmp_path: Path) -> None:
     read = rundir.read_evidence(written(tmp_path).path)
 
     assert {record.outcome for record in read.records} == {CallOutcome.DROPPED}
+
+
+def test_plans_that_a_breach_left_out_are_no_dropped_calls(tmp_path: Path) -> None:
+    """The run was asked to place no more: what was due later says nothing of the generator."""
+    run = written(tmp_path)
+    run.write_plans(replace(plan, due_s=10.0 * plan.index) for plan in evidence().plans)
+    run.write_info(replace(evidence().info, stopped_after_s=20.0))
+
+    assert [record.plan.index for record in rundir.read_evidence(run.path).records] == [1, 2]
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
