@@ -62,7 +62,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Locust makes the callers leave. Whatever remains of its session is killed."""
     try:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            # Not SIGINT: what a shell starts in the background ignores it, and so would Locust.
+            process.terminate()
             process.wait(_LEAVE_S)
     except subprocess.TimeoutExpired:
         pass

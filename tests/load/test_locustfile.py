@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -110,7 +109,7 @@ def test_the_page_starts_the_load_once_and_takes_no_users(tmp_path: Path) -> Non
             while len(placed(tmp_path).get("caller-1", ())) < 3 and time.monotonic() < until:
                 time.sleep(0.1)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         _, said = process.communicate(timeout=120)
 
     assert (refused["success"], started["success"], again["success"]) == (False, True, False)
