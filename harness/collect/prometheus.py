@@ -72,7 +72,7 @@ class Prometheus:
         return {
             "prometheus_version": str(build.get("version", "unknown")),
             "prometheus_flavour": product,
-            **(intervals(config) if config else self._spacing()),
+            **(_scrapes_only(intervals(config), product) if config else self._spacing()),
             **_longest_window(self.rules()),
             **self._lookback(),
         }
@@ -151,6 +151,11 @@ def _is_refusal(labels: Mapping[str, str]) -> bool:
     if "code" not in labels:
         return True
     return labels["code"][:1] in "45" and any(path in labels.get("handler", "") for path in ("/otlp/", "/write"))
+
+
+def _scrapes_only(found: dict[str, Any], product: str) -> dict[str, Any]:
+    """VictoriaMetrics evaluates no rules: its configuration is about scrapes, and nobody waits for an evaluation."""
+    return {**found, "evaluation_interval_s": found["scrape_interval_s"]} if product == "victoriametrics" else found
 
 
 def _longest_window(rules: str | None) -> dict[str, float]:
