@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,21 @@ def test_ready_is_a_canary_that_came_back(project: Project) -> None:
     assert [each.fate for each in found] == [Fate.DELIVERED] * 20
     assert all(each.lag_s is not None and 0 < each.lag_s < 10 for each in found)
     assert told.of(Break) == []
+
+
+def test_only_our_own_calls_are_pushed_to_us(project: Project) -> None:
+    """A stranger's row that is written between two of ours never comes, whatever the key may read."""
+    clock, told = Clock.start(), Told()
+    mine = (call_id(), call_id())
+    ours = dataclasses.replace(access(project), call_ids=mine)
+    client = project.service()
+    with record(ours, told.append, clock=clock, trust_env=False, every_s=0.2) as listener:
+        assert listener.wait_ready(READY_S), told
+        rows: list[Any] = [
+            client.table("calls").insert({"call_id": name, **CALL}).execute().data[0] for name in (mine[0], call_id(), mine[1])
+        ]
+
+    assert [heard.key for heard in told.of(Heard)] == [rows[0]["id"], rows[2]["id"]]
 
 
 def test_canaries_leave_nothing_behind(project: Project) -> None:

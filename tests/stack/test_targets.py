@@ -80,6 +80,25 @@ class Run:
 
 
 @pytest.mark.stack
+def test_init_looks_at_a_real_stack(tmp_path: Path, stack: RunningStack) -> None:
+    """Everything but the agent's own stages can be proven there; the file is written, and no credential is in it."""
+    target = stack.target
+    environ = {**os.environ, "LIVEKIT_URL": target.livekit_url, **foreign.environment(target)}
+    given = (
+        *("--prometheus", str(target.prometheus_url), "--supabase", str(target.supabase_url)),
+        *("--agent-metrics", str(target.agent_metrics_url), "--livekit-metrics", str(target.sfu_metrics_url)),
+    )
+    command = (sys.executable, "-m", "harness.cli", "init", "--json", *given)
+    looked = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+    assert looked.returncode == 0, looked.stderr
+    missing = {each["claim"] for each in json.loads(looked.stdout)["coverage"] if each["lack"] is not None}
+    assert {claim for claim in missing if not claim.startswith(("stt/", "llm/", "tts/"))} == set()
+    written = (tmp_path / "target.yaml").read_text()
+    assert not [secret for secret in foreign.environment(target).values() if secret in written]
+
+
+@pytest.mark.stack
 def test_a_stack_that_calls_everything_otherwise_is_judged_like_ours(
     tmp_path: Path, stack: RunningStack, renamed: tuple[str, foreign.Lie]
 ) -> None:
