@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Thing, exactly
 from assertions.words import plural, span
+from harness.measure import flavour
 from harness.measure.series import Reader, Timeline
 from harness.model import Source, UnixNs
 
@@ -66,7 +67,25 @@ def scraped(given: Reading, reader: Reader, names: Names, facts: Facts) -> Readi
     if facts.others is not None:
         parts |= _around_last(given, reader, names, facts)
         because = (*because, f"counting went on while we read: {facts.others}")
+    if (ratio := _rounding_ratio(facts)) > 0:
+        parts = {key: _rounded(thing, ratio * _largest(reader, names)) for key, thing in parts.items()}
+        because = (*because, f"this server rounds what it stores, by at most {ratio:g} of it")
     return Reading(parts=parts, may_lack=given.may_lack, may_add=given.may_add | {SCRAPE}, because=because)
+
+
+def _rounding_ratio(facts: Facts) -> float:
+    found = flavour.of(facts.evidence.info.settings)
+    return found.rounding_ratio if found else 0.0
+
+
+def _largest(reader: Reader, names: Names) -> float:
+    """The largest value that the exporter said: growth is a difference of two that were rounded."""
+    found = (timeline for name in names for timeline in reader.series(Source.AGENT_EXPORTER, name))
+    return max((number for timeline in found for _, number in timeline.samples), default=0.0)
+
+
+def _rounded(thing: Thing, by: float) -> Thing:
+    return Range(lo=thing.lo - 2 * by, hi=thing.hi + 2 * by) if isinstance(thing, Range) else thing
 
 
 def _around_last(given: Reading, reader: Reader, names: Names, facts: Facts) -> dict[Key, Thing]:

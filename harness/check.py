@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from assertions import agent, alerts, calls, effects, knee, others, pushed, rtt, rules, sfu, stages, tools, ttfw, turns
 from assertions.chains import Chains
-from assertions.facts import Facts
+from assertions.facts import EMBEDDED, Facts
 from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, Scenario, Source, Status, UnixNs, Verdict
+from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
 
 _QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
 _OURS = ("spoken", "provoked", "heard")
@@ -82,6 +82,7 @@ def check(evidence: Evidence) -> Findings:
         judgements += found
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += alerts.verdicts(facts, reader) if is_drill else (*rtt.verdicts(reader), *pushed.verdicts(facts, reader))
+    verdicts += _not_shown(evidence.info, {verdict.claim for verdict in verdicts}, reader)
     planted = tuple(_planted(judged, judgements, reader, chains))
     return Findings(
         verdicts=tuple(verdicts),
@@ -91,6 +92,30 @@ def check(evidence: Evidence) -> Findings:
         knee=knee.knee(evidence),
         status=_status(evidence.info.scenario, verdicts, planted),
     )
+
+
+def _not_shown(info: RunInfo, told: Collection[str], reader: Reader) -> Iterator[Verdict]:
+    """Required claims that nothing speaks of because the target shows nothing of them: a source that it has not, a rule that it has not."""
+    for claim in _required(info.scenario, CLAIMS):
+        if claim in told:
+            continue
+        gaps = (reader.gap(source) for source in CLAIMS[claim])
+        reason = next((gap.reason for gap in gaps if gap is not None and gap.is_blind), None)
+        is_asked = claim in (info.scenario.asked or info.scenario.requires)
+        if reason is None and claim.endswith("/rule") and info.target != EMBEDDED and not is_asked:
+            reason = "absent: the target has no recording rule of it"
+        if reason is not None:
+            yield Verdict(
+                claim=claim,
+                light=Light.MONITORING,
+                status=Status.INCONCLUSIVE,
+                hop=claim.partition("/")[2],
+                sentence=f"blind: {reason}",
+                says="-",
+                may_say="-",
+                would_catch="nothing",
+                blind=reason,
+            )
 
 
 def _blinded(tree: Tree, lacking: Mapping[str, str]) -> Tree:

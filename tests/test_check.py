@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from assertions import rules
 from harness.check import CLAIMS, check, undecidable
 from harness.model import CallOutcome, Evidence, Findings, Gap, Observation, Poll, Row, Sample, Slo, Source, Status, UnixNs
 from tests.fakes import stack
@@ -313,3 +314,32 @@ def test_evidence_that_we_cannot_judge_is_open_and_says_so() -> None:
     assert verdicts["calls/duration"].status is Status.INCONCLUSIVE
     assert "please report it" in verdicts["calls/duration"].sentence
     assert verdicts["turns/rows"].status is Status.PASS
+
+
+def test_a_server_that_rounds_what_it_stores_is_honest() -> None:
+    """VictoriaMetrics keeps twelve digits; Prometheus keeps every bit, so there the same sum is another one."""
+
+    def twelve_digits(item: Observation) -> Observation:
+        is_sum = isinstance(item, Sample) and item.source is Source.PROMETHEUS and item.name == "voice_agent_ttfw_seconds_sum"
+        return replace(item, value=float(f"{item.value + 1e-13:.12g}")) if is_sum and isinstance(item, Sample) else item
+
+    def judged(product: str) -> Status:
+        base = stack.run(info=replace(info(), settings={**info().settings, "prometheus_flavour": product}))
+        return next(each.status for each in check(stack.changed(base, twelve_digits)).verdicts if each.claim == "ttfw/samples")
+
+    assert judged("victoriametrics") is Status.PASS
+    assert judged("prometheus") is Status.FAIL
+
+
+def test_a_rule_that_a_target_has_not_is_blind_where_a_pattern_asks() -> None:
+    """Its hop is listed; by its own name it stays open."""
+    wanted = scenario(requires=("calls/rows", "jitter/rule"), asked=("calls/*", "jitter/*"))
+
+    def verdict(asked: tuple[str, ...]) -> str | None:
+        evidence = stack.run(info=replace(info(), target="theirs", scenario=replace(wanted, asked=asked)))
+        # Of the shipped rules only those of TTFW are there.
+        fewer = stack.changed(evidence, lambda item: None if isinstance(item, Row) and item.table == rules.TABLE else item)
+        return next((each.blind for each in check(fewer).verdicts if each.claim == "jitter/rule"), None)
+
+    assert verdict(("jitter/*",)) == "absent: the target has no recording rule of it"
+    assert verdict(("jitter/rule",)) is None
