@@ -87,7 +87,7 @@ def prospect(rule: AlertRule, server: Server, names: frozenset[str], *, step_s: 
     """
     tree = pp.parse(rule.expression)
     try:
-        reasons = (*_by_text(rule, tree, server), *_by_series(tree, server, names))
+        reasons = tuple(dict.fromkeys((*_by_text(rule, tree, server), *_by_series(tree, server, names))))
         if reasons:
             return Prospect(rule=rule, outlook=Outlook.NEVER, reasons=reasons)
         return _replayed(rule, tree, server, step_s)
@@ -114,11 +114,14 @@ def strays(rule: AlertRule, served: Sequence[Mapping[str, Any]]) -> Iterator[str
             yield f"this server cannot evaluate it: {entry.get('lastError', 'no reason given')}"
 
 
-def _normal(expression: str) -> str:
+def _normal(expression: str) -> tuple[str, ...]:
+    """What two texts of one expression have in common: a server prints matchers in order of their labels."""
     try:
-        return str(pp.parse(expression))
+        tree = pp.parse(expression)
     except ValueError:
-        return expression
+        return (expression,)
+    matchers = (sorted(map(_matcher, _vector(node).matchers.matchers)) for node, _ in selectors(tree))
+    return (re.sub(r"\{[^{}]*\}", "", str(tree)), *(", ".join(each) for each in matchers))
 
 
 def _by_text(rule: AlertRule, tree: pp.Expr, server: Server) -> Iterator[str]:

@@ -106,13 +106,13 @@ def test_silence_says_how_near_it_came() -> None:
 
 def test_a_served_rule_is_read_and_held_against_the_file() -> None:
     """Same text and ``for``: nothing to say. Otherwise what the server runs."""
-    entry = {"type": "alerting", "name": "A", "query": "load > 80", "duration": 60, "health": "ok"}
+    entry = {"type": "alerting", "name": "A", "query": 'load{a="1",b="2"} > 80', "duration": 60, "health": "ok"}
     groups = [{"name": "g", "file": "f", "interval": 15, "rules": [entry]}]
     (rule,) = served_rules(groups)
 
     assert (rule.for_s, rule.interval_s) == (60.0, 15.0)
-    assert list(strays(rule, groups)) == []
-    assert list(strays(dataclasses.replace(rule, for_s=0.0), groups)) == ["this server runs it otherwise: load > 80 for 60 s"]
+    assert list(strays(dataclasses.replace(rule, expression='load{b="2", a="1"} > 80'), groups)) == []
+    assert list(strays(dataclasses.replace(rule, for_s=0.0), groups)) == ['this server runs it otherwise: load{a="1",b="2"} > 80 for 60 s']
     assert list(strays(dataclasses.replace(rule, name="B"), groups)) == ["this server does not run it: its group is not loaded"]
 
 
