@@ -31,7 +31,8 @@ def entries(path: Path) -> Iterator[Entry]:
         raise UsageError(f"{path}: not YAML: {exc}") from exc
     if document is None:
         raise UsageError(f"{path}: empty; wanted a rule file with groups")
-    groups = _entry(document, "groups")
+    # Kubernetes' PrometheusRule has the same below spec.
+    groups = _entry(document, "groups") or _entry(_entry(document, "spec"), "groups")
     if not isinstance(groups, yaml.SequenceNode):
         raise UsageError(f"{path}: no list 'groups'; wanted a rule file (a dashboard's name ends in .json)")
     for group in groups.value:
@@ -40,7 +41,7 @@ def entries(path: Path) -> Iterator[Entry]:
             yield Entry(group=_plain(group), rule=_plain(node), line=node.start_mark.line + 1)
 
 
-def _entry(node: yaml.Node, key: str) -> yaml.Node | None:
+def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
     if not isinstance(node, yaml.MappingNode):
         return None
     return next((found for name, found in node.value if name.value == key), None)

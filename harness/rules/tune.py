@@ -309,7 +309,8 @@ def _resolves(
         return None if found is None else found * compared.unit
     spreads = []
     for points in history.values():
-        numbers = [number for _, number in points if not math.isnan(number)]
+        # A series that has just begun fills its first window with few samples.
+        numbers = [number for at_s, number in points if not math.isnan(number) and at_s >= points[0][0] + (window_s or 0.0)]
         if len(numbers) > 1:
             middle = statistics.median(numbers)
             spreads.append(middle - min(numbers) if up else max(numbers) - middle)

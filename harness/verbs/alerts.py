@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness import codec
 from harness.errors import UsageError
+from harness.model import value
 from harness.verbs.output import Progress, columns, home, print_result, shown
 
+if TYPE_CHECKING:
+    from harness.rules.alerts import AlertRule
+
 SHIPPED = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules"
+
+
+@value
+class Told:
+    """What one way of looking at rules says."""
+
+    code: int
+    data: Mapping[str, Any]
+    text: str
+    rules: tuple[AlertRule, ...]
+    shows: frozenset[int]
+    """Places of the rules that it showed to fire."""
 
 
 def alerts(options: argparse.Namespace) -> int:
@@ -23,24 +40,36 @@ def alerts(options: argparse.Namespace) -> int:
         return shadow(options)
     if not options.virtual and not options.prometheus:
         raise UsageError("say --virtual for the rules' own text, --prometheus URL for what a server's history says of them, or both")
-    if not options.prometheus:
-        return virtual(options)
-    if not options.virtual:
-        return audit(options)
-    return max(virtual(options), audit(options), key=lambda code: (code == 1, code))
+    said = [audit(options)] if options.prometheus else []
+    if options.virtual:
+        said.append(virtual(said[0].rules if said else files(options)))
+    data = {key: found for one in said for key, found in one.data.items()}
+    texts = [one.text for one in said]
+    if len(said) == 2:
+        shown_to_fire = frozenset().union(*(one.shows for one in said))
+        texts.append(f"shown to fire, in the history or in virtual time: {len(shown_to_fire)} of {len(said[0].rules)}")
+    print_result(options, data, "\n\n".join(texts))
+    return max((one.code for one in said), key=lambda code: (code == 1, code))
 
 
-def virtual(options: argparse.Namespace) -> int:
-    """Needs no stack: promtool is the real engine, the cases are made from the rules' own text."""
+def files(options: argparse.Namespace) -> tuple[AlertRule, ...]:
+    """The rules of ``--rules``, or the shipped ones."""
     from harness.rules.alerts import alert_rules
+
+    paths = [Path(path) for path in options.rules] if options.rules else sorted(SHIPPED.glob("*.yml"))
+    rules = tuple(rule for path in paths for rule in alert_rules(path))
+    if not rules:
+        raise UsageError(f"{', '.join(map(str, paths))}: no alerting rule")
+    return rules
+
+
+def virtual(rules: Sequence[AlertRule]) -> Told:
+    """Needs no stack: promtool is the real engine, the cases are made from the rules' own text."""
     from harness.rules.virtual import promtool_files, prove
     from harness.stack.promtool import failures
     from harness.stack.provision import obtain
 
-    paths = [Path(path) for path in options.rules] if options.rules else sorted(SHIPPED.glob("*.yml"))
-    proofs = [prove(rule) for path in paths for rule in alert_rules(path)]
-    if not proofs:
-        raise UsageError(f"{', '.join(map(str, paths))}: no alerting rule")
+    proofs = [prove(rule) for rule in rules]
     promtool = obtain("promtool", home=home(), progress=Progress())
     wrong = failures(promtool.path, promtool_files(proofs))
     rows = []
@@ -57,10 +86,13 @@ def virtual(options: argparse.Namespace) -> int:
         *(["", wrong] if wrong else []),
         f"promtool {promtool.version} {'DISAGREES' if wrong else 'agrees with every case'}",
     ]
-    print_result(options, {"proofs": codec.to_json(proofs), "promtool": promtool.version, "wrong": wrong}, "\n".join(lines))
-    if wrong:
-        return 1
-    return 3 if any(proof.not_shown for proof in proofs) else 0
+    return Told(
+        code=1 if wrong else 3 if any(proof.not_shown for proof in proofs) else 0,
+        data={"proofs": codec.to_json(proofs), "promtool": promtool.version, "wrong": wrong},
+        text="\n".join(lines),
+        rules=tuple(rules),
+        shows=frozenset() if wrong else frozenset(number for number, proof in enumerate(proofs) if not proof.not_shown),
+    )
 
 
 def lint(options: argparse.Namespace) -> int:

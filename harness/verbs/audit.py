@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness import codec
 from harness.errors import UsageError
+from harness.verbs.alerts import Told
 from harness.verbs.output import Progress, columns, home, print_result, shown
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _MOST_STEPS = 5500
 _BESIDE = 4
 
 
-def audit(options: argparse.Namespace) -> int:
+def audit(options: argparse.Namespace) -> Told:
     """1 if an alert can never fire, 3 if one could not be analysed."""
     from harness.collect.history import History
     from harness.rules.alerts import alert_rules, served_rules
@@ -49,9 +50,14 @@ def audit(options: argparse.Namespace) -> int:
 
         with ThreadPoolExecutor(_BESIDE) as pool:
             found = list(pool.map(of, range(len(rules))))
-    print_result(options, {"window_s": window_s, "prospects": codec.to_json(found)}, _table(found, options.window))
     outlooks = {one.outlook.value for one in found}
-    return 1 if "never" in outlooks else 3 if "not analysed" in outlooks else 0
+    return Told(
+        code=1 if "never" in outlooks else 3 if "not analysed" in outlooks else 0,
+        data={"window_s": window_s, "prospects": codec.to_json(found)},
+        text=_table(found, options.window),
+        rules=tuple(rules),
+        shows=frozenset(number for number, one in enumerate(found) if one.outlook.value == "fired"),
+    )
 
 
 def shadow(options: argparse.Namespace) -> int:

@@ -83,6 +83,14 @@ def test_an_episode_ends_at_the_evaluation_that_found_it_gone(rule: AlertRule) -
     assert [(one.pending_at_s, one.firing_at_s, one.resolved_at_s) for one in found] == [(15.0, 75.0, 105.0), (120.0, None, 135.0)]
 
 
+def test_a_rule_of_kubernetes_is_read_as_it_is(tmp_path: Path) -> None:
+    """PrometheusRule has its groups below spec."""
+    path = tmp_path / "rule.yaml"
+    path.write_text("kind: PrometheusRule\nspec:\n" + "".join(f"  {line}\n" for line in FILE.splitlines()))
+
+    assert [(found.name, found.line) for found in alert_rules(path)] == [("High", 9)]
+
+
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [

@@ -107,6 +107,17 @@ def test_every_rule_is_told_what_became_of_it(prometheus: str, tmp_path: Path, c
     assert "many-to-many" in reasons["Refused"]
 
 
+def test_history_and_virtual_time_together_are_the_coverage(prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One document; what either shows is shown."""
+    (tmp_path / "rules.yml").write_text("groups: [{name: g, rules: [{alert: Fired, expr: load > 80}, {alert: Silent, expr: load > 200}]}]")
+    arguments = ["alerts", "--virtual", "--rules", str(tmp_path / "rules.yml"), "--prometheus", prometheus, "--window", "2h"]
+
+    assert cli.main(arguments) == 0
+    assert "shown to fire, in the history or in virtual time: 2 of 2" in capsys.readouterr().out
+    assert cli.main([*arguments, "--json"]) == 0
+    assert {"proofs", "prospects"} <= json.loads(capsys.readouterr().out).keys()
+
+
 def test_the_server_s_own_rules_are_enough(prometheus: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a file."""
     _, found = audited(["--prometheus", prometheus], capsys)
