@@ -124,12 +124,12 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
 
     stack: one that stays up after the run. None: see ``stack_of``.
     """
+    _refuse_undecidable(order)
     if order.scenario.drill is not None:
         from harness.drill import drill  # it is a path of its own
 
         return report(judge(drill(order, progress=progress).path))
     clock = Clock.start()
-    _refuse_undecidable(order)
     if order.target is not None:
         target.reach(order.target)
     run_dir = RunDir.create(order.runs)
