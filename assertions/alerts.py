@@ -163,7 +163,7 @@ def _samples_said(story: Story) -> Parts:
             if due.who[0] == fault.alert and fault.labels.items() <= dict(due.who[1]).items() and _is_of(due, fault, story):
                 name = _fault_name(fault.alert, fault.labels)
                 parts["true", name, str(number)] = _range(due.begin)
-                if due.fires is not None:
+                if due.fires is not None and due.must_fire:
                     parts["fires", name, str(number)] = _range(due.fires)
                 if due.over is not None:
                     parts["over", name, str(number)] = _range(due.over)
@@ -203,10 +203,10 @@ def _pending_said(story: Story) -> Parts:
         parts["evaluated", "every rule", "1"] = exactly(story.distance_s)
     matched = []
     for number, due in _numbered(story):
-        episode = story.state_of(due)
-        if episode is not None:
-            matched.append((due.who, episode))
-            parts[_key("pending", due.who, number)] = exactly(episode.pending_at_s)
+        found = story.states_of(due)
+        matched += [(due.who, episode) for episode in found]
+        if found:
+            parts[_key("pending", due.who, number)] = exactly(found[0].pending_at_s)
     strays = [(who, episode) for who, episode in story.states if who[0] != WATCHDOG and (who, episode) not in matched]
     for number, (who, episode) in enumerate(strays, start=1):
         parts[_key("stray", who, number)] = exactly(episode.pending_at_s)
@@ -218,7 +218,7 @@ def _firing_admitted(story: Story) -> Reading:
     lacks = set()
     for number, due in _numbered(story):
         episode = story.state_of(due)
-        if episode is None:
+        if episode is None or due.is_loose:
             continue
         rule = story.rules[due.who[0]]
         fires_s = nearest(story.grid, episode.pending_at_s + whole(rule.for_s, story.cadence.evaluation_s))
@@ -238,7 +238,7 @@ def _firing_said(story: Story) -> Parts:
     parts: Parts = {}
     for number, due in _numbered(story):
         episode = story.state_of(due)
-        if episode is None:
+        if episode is None or due.is_loose:
             continue
         if episode.firing_at_s is not None:
             parts[_key("firing", due.who, number)] = exactly(episode.firing_at_s)

@@ -8,18 +8,18 @@ import datetime as dt
 import itertools
 import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness import codec
 from harness.measure.series import Reader
 from harness.model import RunInfo, Source, value
-from harness.rules.alerts import AlertRule, Episode, Phase, episodes, machine
+from harness.rules.alerts import AlertRule, Episode, Phase, episodes
 from harness.rules.delivery import Route
 from harness.rules.drills import BY_NAME, Fault
 from harness.rules.evaluate import Labels
 from harness.rules.scale import to_ms
-from harness.rules.windows import Cadence, Window
+from harness.rules.windows import Cadence, Window, whole
 
 WATCHDOG = "Watchdog"
 POST_S = 0.5
@@ -44,8 +44,12 @@ class Due:
     fires: Window | None
     over: Window | None
     """None: it lasted to the end."""
+    must_fire: bool
+    """False beside a window: whether it fires depends on such samples."""
     is_sure: bool
     """False: only if such a sample was seen, or only if it was not."""
+    is_loose: bool = False
+    """It may have been several: each time such a sample decides whether the next one continues the last."""
 
     @property
     def name(self) -> str:
@@ -149,8 +153,8 @@ class Story:
             until_s=until_s,
         )
 
-    def state_of(self, due: Due) -> Episode | None:
-        """The episode of ``ALERTS`` that answers to a due one: of those that overlap it the nearest beginning. None: there is none."""
+    def states_of(self, due: Due) -> list[Episode]:
+        """Episodes of ``ALERTS`` that answer to a due one: of those that overlap it the one that begins nearest, or all if it is loose."""
         last_s = float("inf") if due.over is None else due.over.latest_s
 
         def overlaps(episode: Episode) -> bool:
@@ -158,7 +162,11 @@ class Story:
             return episode.pending_at_s <= last_s and over_s >= due.begin.earliest_s
 
         found = [episode for who, episode in self.states if who == due.who and overlaps(episode)]
-        return min(found, key=lambda episode: abs(episode.pending_at_s - due.begin.earliest_s), default=None)
+        return found if due.is_loose else sorted(found, key=lambda episode: abs(episode.pending_at_s - due.begin.earliest_s))[:1]
+
+    def state_of(self, due: Due) -> Episode | None:
+        """The first of them. None: there is none."""
+        return next(iter(self.states_of(due)), None)
 
     def is_spoiled(self, fault: Fault) -> bool:
         """A scrape of what it acted on failed meanwhile, though it was not the one to fail: what the samples then show is not its doing."""
@@ -231,55 +239,46 @@ def _faults(reader: Reader, start_s: float) -> Iterator[Fault]:
 
 
 def _due(reader: Reader, rules: Mapping[str, AlertRule], grid: Sequence[float], start_s: float) -> Iterator[Due]:
-    """Both ways: with every sample that was stamped before an evaluation, and without those that were still on their way."""
-    true: dict[tuple[Who, bool], set[float]] = {}
+    """By every evaluation that may have found it true, with the sample that came just before it or without."""
+    true: dict[Who, dict[bool, set[float]]] = {}
     for row in reader.rows.get("alert_truth", ()):
         columns = row.columns
         who = (str(columns["alert"]), _identity(columns["labels"]))
-        true.setdefault((who, columns["shift_s"] == 0), set()).update(round(float(at) - start_s, 3) for at in columns["at_s"])
-    for who in dict.fromkeys(who for who, _ in true if who[0] != WATCHDOG):
-        at_once, later = (_replayed(rules[who[0]], true.get((who, is_fresh), set()), grid) for is_fresh in (True, False))
-        for pair in _paired(at_once, later):
-            yield _between(who, *pair)
+        found = true.setdefault(who, {True: set(), False: set()})[columns["shift_s"] == 0]
+        found.update(round(float(at) - start_s, 3) for at in columns["at_s"])
+    after = dict(zip(grid, (*grid[1:], None), strict=True))
+    for who, seen in true.items():
+        if who[0] == WATCHDOG:
+            continue
+        sure = seen[True] & seen[False]
+        for run in _runs(seen[True] | seen[False], grid):
+            yield _of_run(who, run, list(_runs(sure & set(run), grid)), after, rules[who[0]])
 
 
-def _replayed(rule: AlertRule, true: set[float], grid: Sequence[float]) -> tuple[Episode, ...]:
-    labels: Labels = ()
-    return episodes(machine(rule, ((at_s, (labels,) if at_s in true else ()) for at_s in grid)), grid)
+def _runs(true: set[float], grid: Sequence[float]) -> Iterator[tuple[float, ...]]:
+    """Evaluations in a row."""
+    for is_true, found in itertools.groupby(grid, key=lambda at_s: at_s in true):
+        if is_true:
+            yield tuple(found)
 
 
-def _paired(some: Sequence[Episode], others: Sequence[Episode]) -> Iterator[tuple[Episode | None, Episode | None]]:
-    """Episodes that overlap; one without a partner stands alone."""
-    left = list(others)
-    for one in some:
-        partner = next((other for other in left if _overlap(one, other)), None)
-        if partner is not None:
-            left.remove(partner)
-        yield one, partner
-    yield from ((None, other) for other in left)
-
-
-def _overlap(one: Episode, other: Episode) -> bool:
-    ends = [float("inf") if each.resolved_at_s is None else each.resolved_at_s for each in (one, other)]
-    return one.pending_at_s <= ends[1] and other.pending_at_s <= ends[0]
-
-
-def _between(who: Who, *pair: Episode | None) -> Due:
-    found = [each for each in pair if each is not None]
-    fires = [each.firing_at_s for each in found if each.firing_at_s is not None]
-    overs = [each.resolved_at_s for each in found if each.resolved_at_s is not None]
+def _of_run(
+    who: Who, run: tuple[float, ...], cores: Sequence[tuple[float, ...]], after: Mapping[float, float | None], rule: AlertRule
+) -> Due:
+    """cores: the parts of the run that are true either way. With none it may not have been, with several it may have been several."""
+    wait_s, kept_s = (whole(each, rule.interval_s) for each in (rule.for_s, rule.keep_firing_for_s))
+    begins = (run[0], cores[0][0] if len(cores) == 1 else run[-1])
+    ends = (after[cores[0][-1]] if len(cores) == 1 else after[run[0]], after[run[-1]])
+    can_fire = run[0] + wait_s <= run[-1] + MS_S
     return Due(
         who=who,
-        begin=_hull(each.pending_at_s for each in found),
-        fires=_hull(fires) if fires else None,
-        over=_hull(overs) if len(overs) == len(found) else None,
-        is_sure=len(found) == 2 and len(fires) in (0, 2),
+        begin=Window(earliest_s=begins[0], latest_s=begins[1]),
+        fires=Window(earliest_s=begins[0] + wait_s, latest_s=begins[1] + wait_s) if can_fire else None,
+        over=None if ends[0] is None or ends[1] is None else Window(earliest_s=ends[0], latest_s=ends[1] + (kept_s if can_fire else 0.0)),
+        must_fire=len(cores) == 1 and cores[0][0] + wait_s <= cores[0][-1] + MS_S,
+        is_sure=len(cores) == 1,
+        is_loose=len(cores) > 1,
     )
-
-
-def _hull(instants: Iterable[float]) -> Window:
-    found = list(instants)
-    return Window(earliest_s=min(found), latest_s=max(found))
 
 
 def _states(reader: Reader, rules: Mapping[str, AlertRule], grid: Sequence[float], start_s: float) -> Iterator[tuple[Who, Episode]]:
