@@ -10,7 +10,7 @@ from typing import Any
 from assertions.episodes import WATCHDOG, Story, Who, instant_s
 from assertions.ledger import Defect
 from harness.measure.series import Reader
-from harness.model import Evidence, Row
+from harness.model import Evidence, Row, UnixNs
 from harness.rules.alerts import Episode
 
 Change = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -113,7 +113,16 @@ def _delayed(evidence: Evidence, reader: Reader, *, is_pending_delayed: bool) ->
         return {**columns, "starts_at": later(columns["starts_at"]), "recorded_at": later(columns["recorded_at"])}
 
     lie = _changed(reader, "alert_states", state)
-    return _changed(_changed(lie, "deliveries", delivery), "alerts_history", row)
+    told = {
+        columns["id"]
+        for columns in (each.columns for each in reader.rows.get("alerts_history", ()))
+        if _of(columns, who[0]) and is_it(instant_s(columns["starts_at"]), fires_s)
+    }
+    heard = (
+        dataclasses.replace(each, at=UnixNs(each.at + round(step_s * 1e9))) if each.columns["id"] in told else each
+        for each in reader.rows.get("heard", ())
+    )
+    return _changed(_changed(lie, "deliveries", delivery), "alerts_history", row).with_rows("heard", tuple(heard))
 
 
 def _last_that_lasts(story: Story) -> tuple[Who, Episode, float] | None:

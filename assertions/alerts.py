@@ -382,9 +382,7 @@ def _silence(story: Story, reader: Reader) -> Verdict:
     elif not quiet:
         sentence = "nothing had to stay silent: the drill had no near misses"
     else:
-        sentence = (
-            f"{plural(len(quiet), 'near miss')} stayed silent, while the Watchdog was delivered {beats} times and no notification failed"
-        )
+        sentence = f"{len(quiet)} near misses stayed silent, while the Watchdog was delivered {beats} times and no notification failed"
     return Verdict(
         claim=SILENT,
         light=Light.MONITORING,
