@@ -1,4 +1,4 @@
-"""Counters on their way: the agent's exporter -> Prometheus' raw samples. What both hops say, and what a scrape may have found.
+"""Counters on their way: an exporter -> Prometheus' raw samples. What both hops say, and what a scrape may have found.
 
 Our own poll of an exporter is not Prometheus' scrape. A scrape says what the exporter said between the last poll that had ended before it and the
 first that began after it; once counters are quiet that is one number.
@@ -27,13 +27,13 @@ TOLERANCE_NS = 2_000_000
 """Prometheus moves a sample's instant by up to this much onto its grid: scrape.timestamp-tolerance."""
 
 
-def exported(reader: Reader, names: Names, facts: Facts) -> Seen:
-    """What the agent's exporter says: growth since the load began, at the end and at each of Prometheus' scrapes."""
-    if gap := unread(reader, Source.AGENT_EXPORTER):
+def exported(reader: Reader, names: Names, facts: Facts, source: Source = Source.AGENT_EXPORTER) -> Seen:
+    """What an exporter says: growth since the load began, at the end and at each of Prometheus' scrapes."""
+    if gap := unread(reader, source):
         return gap
-    parts = _final(reader, names, Source.AGENT_EXPORTER, facts.since)
-    around = _polls_around(reader, names, facts)
-    for key, tracks in _tracks(reader, names, Source.AGENT_EXPORTER, facts.since).items():
+    parts = _final(reader, names, source, facts.since)
+    around = _polls_around(reader, names, facts, source)
+    for key, tracks in _tracks(reader, names, source, facts.since).items():
         for at, before, after in around:
             found = [track.between(before, after) for track in tracks]
             known = [each for each in found if each is not None]
@@ -139,13 +139,13 @@ def scrapes(reader: Reader, names: Names, facts: Facts) -> tuple[UnixNs, ...]:
     return tuple(at for at, _ in first.samples if at > facts.since)
 
 
-def _polls_around(reader: Reader, names: Names, facts: Facts) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
+def _polls_around(reader: Reader, names: Names, facts: Facts, source: Source) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
     """Each scrape, the last poll that had ended before it, and the first that began after it.
 
     After our last poll, which is made when all calls are over, nothing is counted any more.
     """
     interval_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
-    polls = [poll for poll in reader.polls.get(Source.AGENT_EXPORTER, ()) if poll.count]
+    polls = [poll for poll in reader.polls.get(source, ()) if poll.count]
     found = []
     for at in scrapes(reader, names, facts):
         earlier = bisect.bisect_right(polls, at - TOLERANCE_NS, key=lambda poll: UnixNs(poll.at + round(poll.took_s * 1e9)))
@@ -206,7 +206,7 @@ def _final(reader: Reader, names: Names, source: Source, since: UnixNs) -> dict[
 
 def _has_vanished(timeline: Timeline, reader: Reader, source: Source) -> bool:
     """The exporter's last text does not have this series any more. Each text that changed was kept whole."""
-    if source is not Source.AGENT_EXPORTER:
+    if source is Source.PROMETHEUS:
         return False
     polls = reader.polls.get(source, ())
     if polls and not polls[-1].count:

@@ -10,8 +10,16 @@ from assertions.ledger import Judgement
 from harness.measure.series import Reader
 from harness.model import Source, TurnRecord
 
-_TABLES = {"calls": calls.TABLE, "turns": turns.TABLE, "tools": tools.TABLE}
-_METRICS = {"turns": turns.COUNTER, "tools": tools.COUNTER, "ttfw": "voice_agent_ttfw_seconds_count", "sfu": "livekit_room_total"}
+_TABLES = {"calls": calls.TABLE, "turns": turns.TABLE, "tools": tools.TABLE, "pipeline": turns.TABLE}
+_METRICS = {
+    "turns": turns.COUNTER,
+    "tools": tools.COUNTER,
+    "ttfw": "voice_agent_ttfw_seconds_count",
+    "sfu": "livekit_room_total",
+    "loss": "livekit_packet_loss_total",
+    "jitter": "livekit_jitter_us_sum",
+    "rtt": "livekit_rtt_ms_sum",
+}
 _METRICS |= {quantity: f"{stages.name(quantity)}_count" for quantity in stages.WORDS}
 
 
@@ -25,7 +33,7 @@ def effect(judgement: Judgement, facts: Facts, reader: Reader) -> str | None:
     if judgement.step.claim == "calls/status":
         still = sum(row.columns.get("status") == "active" for row in reader.rows.get(calls.TABLE, ()))
         return f"the dashboard shows {still} calls in progress, and none is" if still else None
-    if judgement.step.claim.endswith("/rows"):
+    if quantity != "pipeline" and judgement.step.claim.endswith("/rows"):
         table = _TABLES[quantity]
         return (
             f"the call history shows {len(reader.rows.get(table, ()))} rows of {table}, may show {judgement.step.show(judgement.admitted)}"
@@ -57,6 +65,8 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
         elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER):
             requests = [poll.request for poll in reader.polls.get(source, ())]
+        elif source is Source.SFU_REPORTS:
+            requests = ["events"]
         else:
             name = rules.P95 if source is Source.RULES else _METRICS.get(quantity, "up")
             requests = [timeline.request for timeline in reader.series(source, name)]

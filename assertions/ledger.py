@@ -102,6 +102,8 @@ class Step:
     """A difference as a sentence."""
     would_catch: Callable[[Reading, Reading], str]
     """The smallest lie that would be caught, given what is admitted and what was said."""
+    needs: str = ""
+    """What would decide a run that would not have shown one of the defects."""
 
 
 @value

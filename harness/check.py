@@ -7,7 +7,26 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from assertions import agent, alerts, calls, effects, knee, others, pushed, rtt, rules, sfu, stages, tools, ttfw, turns
+from assertions import (
+    agent,
+    alerts,
+    availability,
+    calls,
+    effects,
+    jitter,
+    knee,
+    loss,
+    others,
+    pipeline,
+    pushed,
+    rtt,
+    rules,
+    sfu,
+    stages,
+    tools,
+    ttfw,
+    turns,
+)
 from assertions.chains import Chains
 from assertions.facts import EMBEDDED, Facts
 from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
@@ -15,9 +34,11 @@ from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
 
-_QUANTITIES = (calls, turns, tools, ttfw, stages, sfu)
-_OURS = ("spoken", "provoked", "heard")
+_QUANTITIES = (calls, turns, tools, ttfw, stages, sfu, loss, jitter, rtt, availability, pipeline)
+_OURS = ("spoken", "provoked", "heard", "wire")
 """Roots that rest on our own media being on time."""
+_OF_NOBODY = ("availability", "pipeline")
+"""Quantities that are the same whoever calls."""
 CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "calls/answered": (),
     "slo/ttfw-p50": (),
@@ -47,6 +68,19 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "tts/samples": (Source.PROMETHEUS,),
     "sfu/rooms": (Source.SFU_EXPORTER, Source.SFU_API),
     "sfu/participants": (Source.SFU_EXPORTER, Source.SFU_API),
+    "loss/server-reports": (Source.SFU_REPORTS,),
+    "loss/exporter": (Source.SFU_EXPORTER,),
+    "loss/samples": (Source.PROMETHEUS,),
+    "jitter/server-reports": (Source.SFU_REPORTS,),
+    "jitter/exporter": (Source.SFU_EXPORTER,),
+    "jitter/samples": (Source.PROMETHEUS,),
+    "rtt/exporter": (Source.SFU_EXPORTER,),
+    "rtt/samples": (Source.PROMETHEUS,),
+    "availability/samples": (Source.PROMETHEUS,),
+    "pipeline/scrapes": (Source.PROMETHEUS,),
+    "pipeline/rules": (Source.PROMETHEUS,),
+    "pipeline/clock": (Source.PROMETHEUS,),
+    "pipeline/rows": (Source.ROWS,),
     **{f"{quantity}/rule": (Source.PROMETHEUS, Source.RULES) for quantity in rules.QUANTITIES},
     "alerts/samples": (Source.ALERTS,),
     "alerts/pending": (Source.ALERTS,),
@@ -140,7 +174,9 @@ def _shared(tree: Tree, facts: Facts) -> Tree:
 
 def _is_of_series(step: Step) -> bool:
     """It is judged on the agent's series, which do not say whose calls they count."""
-    return bool({Source.AGENT_EXPORTER, Source.PROMETHEUS} & set(CLAIMS.get(step.claim, ())))
+    return step.claim.partition("/")[0] not in _OF_NOBODY and bool(
+        {Source.AGENT_EXPORTER, Source.PROMETHEUS} & set(CLAIMS.get(step.claim, ()))
+    )
 
 
 def _at_least(step: Step) -> Callable[[Reading, Reader], Reading]:
@@ -232,7 +268,8 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
     if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS:
         return Status.INCONCLUSIVE, facts.others
     if judgement.admitted_defects and not judgement.is_faithful:
-        return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}"
+        needs = f"; to decide it: {step.needs}" if step.needs else ""
+        return Status.INCONCLUSIVE, f"this run would not have shown: {', '.join(judgement.admitted_defects)}{needs}"
     if facts.evidence.info.interrupted is not None:
         return Status.INCONCLUSIVE, f"nothing is wrong as far as the run went; it ended early: {facts.evidence.info.interrupted}"
     passed_on = "passed on, correctly, what an earlier hop got wrong: " if judgement.is_faithful else ""

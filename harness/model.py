@@ -205,6 +205,18 @@ class WireWindow:
 
 
 @value
+class Control:
+    """What an impairment did to one datagram of reports."""
+
+    at: UnixNs
+    """When it came to it."""
+    has_sender_report: bool
+    """It begins with one; a receiver report otherwise."""
+    delay_s: float | None
+    """None: it was lost."""
+
+
+@value
 class Impaired:
     """What an impairment really did to one direction in one window of five seconds. RTP packets, unless said otherwise."""
 
@@ -228,6 +240,13 @@ class Impaired:
     control_lost: int = 0
     late_max_s: float = 0.0
     """How far after its time the latest packet that was held back really left; up only."""
+    lost_at: tuple[UnixNs, ...] = ()
+    """When each lost packet came to it."""
+    jitter_peaks_s: tuple[float, ...] = ()
+    """Highest interarrival jitter (RFC 3550 A.8) right behind it, second by second of the window."""
+    leading: int = 0
+    """Of the lost ones, those before the first packet that ever went on: a receiver cannot miss them."""
+    control: tuple[Control, ...] = ()
 
 
 @value
@@ -250,6 +269,20 @@ class AgentStay:
     joined_at: UnixNs
     left_at: UnixNs | None
     """None: it was there until the caller left."""
+
+
+@value
+class Reports:
+    """Receiver reports of one RTP direction of one call, oldest first: the SFU's of what we sent (up), ours of what we received (down)."""
+
+    direction: str
+    at: tuple[UnixNs, ...]
+    """When they came (up), or were sent (down)."""
+    rtt_s: tuple[float | None, ...]
+    """Round trip by LSR and DLSR (up only). None: the report names no sender report of ours."""
+    lost: tuple[int, ...]
+    """Cumulative."""
+    jitter_s: tuple[float, ...]
 
 
 @value
@@ -277,6 +310,10 @@ class CallRecord:
     """What its impairments really did, by direction and time."""
     uplink: Uplink | None = None
     """None: it was not impaired."""
+    reports: tuple[Reports, ...] = ()
+    """Those of the SFU, always; our own, where the reference engine carried the call: every impaired one."""
+    agent_source: str | None = None
+    """``source`` of the agent's track, as the SFU's metrics name it: ``MICROPHONE``. None: never told."""
     audio: str | None = None
     """Path of the recording below the run directory: caller left, agent right."""
     audio_started_at: UnixNs | None = None
@@ -326,6 +363,8 @@ class GeneratorHealth:
     loop_max_ms: float | None = None
     wall_s: float | None = None
     """How long the process has run: with ``cpu_s`` its share of a core. None: not measured."""
+    peer_drops: int | None = None
+    """Datagrams that the kernel dropped at the media server's own sockets while we had calls there: a loss on loopback. None: it runs elsewhere."""
 
 
 class Source(enum.StrEnum):
@@ -334,6 +373,8 @@ class Source(enum.StrEnum):
     AGENT_EXPORTER = "agent-exporter"
     SFU_EXPORTER = "sfu-exporter"
     SFU_API = "sfu-api"
+    SFU_REPORTS = "sfu-reports"
+    """Its receiver reports to our callers."""
     PROMETHEUS = "prometheus"
     """Raw samples of scraped series."""
     RULES = "rules"

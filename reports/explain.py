@@ -20,15 +20,20 @@ SERIES = {
     "ttfw": ("voice_agent_ttfw_seconds", "voice_agent:ttfw_seconds"),
     "turns": ("voice_agent_turns_total",),
     "tools": ("voice_agent_tool_calls_total",),
-    "sfu": ("livekit_",),
+    "sfu": ("livekit_room", "livekit_participant"),
+    "loss": ("livekit_packet_loss",),
+    "jitter": ("livekit_jitter",),
+    "rtt": ("livekit_rtt",),
+    "availability": ("up",),
+    "pipeline": ("up", "prometheus_rule_group", "clock_"),
     **{stage: (f"voice_agent_{stage}_latency_seconds",) for stage in STAGES},
 }
 """How the names of a quantity's series begin."""
-TABLES = {"calls": "calls", "turns": "transcripts", "tools": "tool_executions"}
+TABLES = {"calls": "calls", "turns": "transcripts", "tools": "tool_executions", "pipeline": "transcripts"}
 """Where a quantity's rows are."""
 _COLUMNS = {
     "calls": ("call_id", "status", "start_time", "end_time", "duration_seconds"),
-    "transcripts": ("call_id", "role", "timestamp", "content"),
+    "transcripts": ("call_id", "role", "timestamp", "recorded_at", "content"),
     "tool_executions": ("call_id", "tool_name", "success", "latency_ms", "executed_at"),
     "stages": ("room", "programmed_s", "waited_s", "took_s", "turn_s", "is_cut"),
     "realtime": ("call_id", "kind", "key", "at", "commit_timestamp"),
@@ -42,6 +47,17 @@ _SOURCES = {
     "realtime": (Source.ROWS, Source.REALTIME),
 }
 """What each hop is read from, after what the hop before it was read from; any other hop is read from rows."""
+_OF_SFU = {
+    "server-reports": (),
+    "exporter": (Source.SFU_EXPORTER,),
+    "samples": (Source.SFU_EXPORTER, Source.PROMETHEUS),
+    "rule": (Source.PROMETHEUS, Source.RULES),
+}
+"""The same for quantities of the wire, which the media server's exporter says; its reports are told with the wire."""
+_WIRE = ("loss", "jitter", "rtt")
+_OF_ITSELF = ("availability", "pipeline")
+"""Quantities of which Prometheus tells by itself; what callers heard has no part in them."""
+_OWNER = ("job", "instance", "rule_group")
 _MOST_LINES = 40
 _MOST_CHANGES = 12
 
@@ -84,7 +100,10 @@ def _verdict(verdict: Verdict, width: int) -> Iterable[str]:
 
 def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
     """What the callers know of it: calls, or their turns."""
-    if claim.partition("/")[0] in ("sfu", *STAGES):
+    if claim.partition("/")[0] in ("sfu", *_OF_ITSELF, *STAGES):
+        return
+    if claim.partition("/")[0] in _WIRE:
+        yield from _wire(evidence)
         return
     yield "HEARD by the callers"
     if claim.startswith(("calls/", "slo/answered")):
@@ -120,9 +139,40 @@ def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
     yield ""
 
 
+def _wire(evidence: Evidence) -> Iterable[str]:
+    """By call what was sent, lost on purpose and reported, both ways."""
+    yield "ON THE WIRE at the callers"
+    rows: list[tuple[str, ...]] = [
+        ("call", "way", "packets", "lost on purpose", "reported lost", "jitter", "reported jitter", "delay", "round trips")
+    ]
+    for record in evidence.records:
+        for stats in record.wire:
+            made = [window for window in record.impaired if window.direction == stats.direction]
+            said = next((each for each in record.reports if each.direction == stats.direction), None)
+            peak_s = max((peak for window in made for peak in window.jitter_peaks_s), default=None)
+            delays_s = [each for window in made for each in (window.delay_min_s, window.delay_max_s) if each is not None]
+            rows.append(
+                (
+                    f"call-{record.plan.index}",
+                    stats.direction,
+                    str(stats.packets),
+                    str(sum(window.lost for window in made)) if made else "-",
+                    str(said.lost[-1]) if said else "-",
+                    "-" if peak_s is None else f"{1000 * peak_s:.1f} ms",
+                    f"{1000 * max(said.jitter_s):.1f} ms" if said else "-",
+                    f"{1000 * min(delays_s):.0f} to {1000 * max(delays_s):.0f} ms" if delays_s else "-",
+                    f"{1000 * min(stats.rtt_s):.1f} to {1000 * max(stats.rtt_s):.1f} ms" if stats.rtt_s else "-",
+                )
+            )
+    yield from _columns(rows)
+    yield ""
+
+
 def _read(evidence: Evidence, claim: str, width: int) -> Iterable[str]:
     first, _, hop = claim.partition("/")
-    sources = _SOURCES.get(hop, (Source.ROWS,))
+    sources = (_OF_SFU if first in _WIRE else _SOURCES).get(hop, (Source.ROWS,))
+    if first in _OF_ITSELF and hop != "rows":
+        sources = (Source.PROMETHEUS,)
     if first in STAGES and hop == "exporter":
         sources = (Source.AGENT_RULER, *sources)
     if first in ("slo",) or claim == "calls/answered":
@@ -135,8 +185,8 @@ def _read(evidence: Evidence, claim: str, width: int) -> Iterable[str]:
             yield from _rows(evidence, "realtime")
         elif source is Source.AGENT_RULER:
             yield from _rows(evidence, "stages", lambda row: row.columns["stage"].lower() == first)
-        elif source is Source.RULES:
-            yield from _instants(reader, evidence, SERIES.get(first, ()))
+        elif source is Source.RULES or first in _OF_ITSELF:
+            yield from _instants(reader, evidence, source, SERIES.get(first, ()))
         else:
             yield from _series(reader, since, source, SERIES.get(first, ()))
         yield from _lost([lost for lost in ledger.losses(evidence) if lost.source is source], width)
@@ -169,17 +219,18 @@ def _series(reader: Reader, since: UnixNs, source: Source, prefixes: Sequence[st
         yield f"  {len(moved) - _MOST_LINES} more series moved"
 
 
-def _instants(reader: Reader, evidence: Evidence, prefixes: Sequence[str]) -> Iterable[str]:
-    """Every change of what each rule said."""
-    found = _timelines(reader, Source.RULES, prefixes)
-    yield "READ from rules, each change of each rule"
+def _instants(reader: Reader, evidence: Evidence, source: Source, prefixes: Sequence[str]) -> Iterable[str]:
+    """Every change of what each rule said, or each series of a gauge."""
+    found = _timelines(reader, source, prefixes)
+    yield f"READ from {source}, each change of each {'rule' if source is Source.RULES else 'series'}"
     if not found:
         yield "  no such series"
         return
-    rows = [("rule", "at", "value")]
+    rows = [("rule" if source is Source.RULES else "series", "at", "value")]
     for one in sorted(found, key=_order):
         said = [one.samples[0], *(after for before, after in pairwise(one.samples) if not _is_same(before[1], after[1]))]
-        rows += [(one.name, _clock(evidence, at), f"{number:g}") for at, number in said[-_MOST_CHANGES:]]
+        owner = {} if source is Source.RULES else {name: one.labels[name] for name in _OWNER if name in one.labels}
+        rows += [(one.name + _labels(owner), _clock(evidence, at), f"{number:g}") for at, number in said[-_MOST_CHANGES:]]
     yield from _columns(rows)
 
 

@@ -137,8 +137,9 @@ def test_rules_without_raw_samples_are_open() -> None:
 
 
 def test_a_blind_source_is_listed_outside_the_status() -> None:
-    """Declared by the target, with its reason."""
-    evidence = stack.run(info=info(scenario=scenario(requires=SHIPPED)))
+    """Declared by the target, with its reason. Samples that no exporter narrows are only as sure as the wire, and not required here."""
+    required = tuple(claim for claim in SHIPPED if claim.partition("/")[0] not in ("loss", "jitter", "rtt"))
+    evidence = stack.run(info=info(scenario=scenario(requires=required)))
     gaps = tuple(
         Gap(source=source, at=after(0), reason="hosted SFU", request="", is_blind=True) for source in (Source.SFU_EXPORTER, Source.SFU_API)
     )
@@ -148,8 +149,7 @@ def test_a_blind_source_is_listed_outside_the_status() -> None:
     findings = check(evidence)
 
     assert {verdict.claim: verdict.blind for verdict in findings.verdicts if verdict.blind} == {
-        "sfu/rooms": "hosted SFU",
-        "sfu/participants": "hosted SFU",
+        claim: "hosted SFU" for claim, sources in CLAIMS.items() if Source.SFU_EXPORTER in sources
     }
     assert findings.status is Status.PASS
 
@@ -168,15 +168,10 @@ def test_a_metric_that_the_target_has_not_is_blind() -> None:
 
 
 def test_round_trips_below_the_first_bucket_are_blind() -> None:
-    """Shown, so that nobody takes them for proven."""
-    sums = [
-        Sample(source=Source.SFU_EXPORTER, name=f"livekit_rtt_ms_{suffix}", labels={}, value=number, at=after(30), request=stack.SFU)
-        for suffix, number in (("sum", 12.0), ("count", 8.0))
-    ]
-    evidence = stack.run()
-    verdict = check(replace(evidence, observations=(*evidence.observations, *sums))).verdicts[-1]
+    """Shown, so that nobody takes a quantile of them for proven."""
+    verdict = check(stack.run()).verdicts[-1]
 
-    assert (verdict.claim, verdict.says, verdict.blind) == ("rtt/exporter", "2 ms", "first bucket 50 ms")
+    assert (verdict.claim, verdict.says, verdict.blind) == ("rtt/quantile", "2 ms", "first bucket 50 ms")
 
 
 def test_a_run_in_which_nothing_was_read_is_open() -> None:

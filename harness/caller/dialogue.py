@@ -200,7 +200,7 @@ class Dialogue:
                 self._has_agent = True
                 self._await_greeting(now)
             case AgentTrack():
-                yield _note("agent-track", identity=happening.identity, sid=happening.track_sid)
+                yield _note("agent-track", identity=happening.identity, sid=happening.track_sid, source=happening.source)
                 self._has_track = True
                 self._await_greeting(now)
             case SpeechBegan():

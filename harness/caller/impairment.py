@@ -11,9 +11,9 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
-from harness.measure import rtp
+from harness.measure import rtcp, rtp
 from harness.measure.rfc3550 import Receiver
-from harness.model import Impaired, Impairment, UnixNs, value
+from harness.model import Control, Impaired, Impairment, UnixNs, value
 
 UP, DOWN = "up", "down"
 RATE_HZ = 48_000
@@ -145,22 +145,28 @@ class Impairer:
         """Release, sequence number, RTP time, losses before it: packets on their way, soonest first."""
         self._receiver = Receiver(RATE_HZ)
         self._lost = 0
+        self._has_passed = False
         self._after: dict[int, tuple[float, int]] = {}
 
     def __call__(self, at: UnixNs, datagram: bytes) -> tuple[int, ...]:
         """The delays in ns of the copies of a datagram that came at ``at``."""
         if at >= self._open.since + WINDOW_NS:
+            self._arrive(at)
             self._turn_over(at)
         is_media = rtp.kind(datagram) is rtp.Kind.RTP
         delays = self._path.fate(at - self._since, len(datagram), is_media=is_media).delays_ns
         if not is_media:
             self._open.control += 1
             self._open.control_lost += not delays
+            delay_s = delays[0] / 1e9 if delays else None
+            self._open.reports.append(Control(at=at, has_sender_report=datagram[1] == rtcp.SENDER_REPORT, delay_s=delay_s))
             return delays
         _, _, sequence, timestamp, _ = rtp.FIXED.unpack_from(datagram)
-        self._open.count(sequence, delays)
+        self._open.count(at, sequence, delays)
+        self._open.leading += not delays and not self._has_passed
         self._lost += not delays
         if delays:
+            self._has_passed = True
             self._open.reordered += at + delays[0] < self._last_release
             self._last_release = max(self._last_release, at + delays[0])
             heapq.heappush(self._sent, (at + delays[0], sequence, timestamp, self._lost))
@@ -172,6 +178,8 @@ class Impairer:
         while self._sent and self._sent[0][0] <= now:
             at, sequence, timestamp, lost = heapq.heappop(self._sent)
             self._receiver.arrived(at, sequence, timestamp)
+            self._open.jittered(at, self._receiver.jitter_peak / RATE_HZ)
+            self._receiver.jitter_peak = 0.0
             heard = self._receiver.reception()
             if heard is not None:
                 self._after[sequence] = (heard.jitter / RATE_HZ, lost)
@@ -203,15 +211,24 @@ class _Tally:
 
     def __init__(self, since: UnixNs) -> None:
         self.since = since
-        self.control = self.control_lost = self.reordered = self.late_ns = 0
+        self.control = self.control_lost = self.reordered = self.late_ns = self.leading = 0
+        self.reports: list[Control] = []
         self._packets = self._duplicated = self._went = self._delay_ns = self._delay_max_ns = 0
         self._delay_min_ns: int | None = None
         self._lost: list[int] = []
+        self._lost_at: list[UnixNs] = []
+        self._jitter_peaks_s = [0.0] * (WINDOW_NS // 1_000_000_000)
 
-    def count(self, sequence: int, delays_ns: tuple[int, ...]) -> None:
+    def jittered(self, at: int, jitter_s: float) -> None:
+        """Packets that left before this window began, or leave after its end, count to its nearest second."""
+        second = min(max((at - self.since) // 1_000_000_000, 0), len(self._jitter_peaks_s) - 1)
+        self._jitter_peaks_s[second] = max(self._jitter_peaks_s[second], jitter_s)
+
+    def count(self, at: UnixNs, sequence: int, delays_ns: tuple[int, ...]) -> None:
         self._packets += 1
         if not delays_ns:
             self._lost.append(sequence)
+            self._lost_at.append(at)
             return
         self._duplicated += len(delays_ns) > 1
         self._went += 1
@@ -235,4 +252,8 @@ class _Tally:
             control_packets=self.control,
             control_lost=self.control_lost,
             late_max_s=self.late_ns / 1e9,
+            lost_at=tuple(self._lost_at),
+            leading=self.leading,
+            control=tuple(self.reports),
+            jitter_peaks_s=tuple(round(peak, 6) for peak in self._jitter_peaks_s),
         )

@@ -95,6 +95,15 @@ def receive_drops(inodes: Collection[int]) -> dict[int, int]:
     return dropped
 
 
+def peer_drops(port: int) -> int:
+    """Datagrams that the kernel dropped so far at this machine's sockets that are bound to ``port``."""
+    try:
+        lines = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    except OSError:
+        return 0
+    return sum(int(fields[-1]) for fields in lines if int(fields[1].rpartition(":")[2], 16) == port)
+
+
 def raise_priority(level: int = PACING, thread: int = 0) -> str:
     """Real-time priority for a thread, and for the threads it starts from now on, where that is permitted.
 

@@ -19,7 +19,7 @@ from harness.clock import Clock
 from harness.measure.rtcp import Block
 from harness.measure.timeline import Piece, mixed, pieces
 from harness.measure.voice import Utterance
-from harness.model import Grade, UnixNs, WireStats
+from harness.model import Grade, Reports, UnixNs, WireStats
 
 __all__ = ["Leg", "Spoken", "Utterance"]
 
@@ -112,6 +112,23 @@ class Leg:
     def reports(self) -> tuple[Block, ...]:
         """What the SFU's receiver reports said of our stream, oldest first."""
         return tuple(self._publisher.peer_blocks)
+
+    def receiver_reports(self) -> tuple[Reports, ...]:
+        """The SFU's of our stream, and our own as far as we see them; a direction without any is left out."""
+        came = zip(self._publisher.peer_blocks_at, self._publisher.peer_blocks, strict=False)
+        up = [(at, block, rtt_s) for (at, rtt_s), block in came]
+        down = [(at, block, None) for port in self.ports for at, block in list(port.own_blocks)]
+        return tuple(
+            Reports(
+                direction=direction,
+                at=tuple(at for at, _, _ in blocks),
+                rtt_s=tuple(None if rtt_s is None else round(rtt_s, 6) for _, _, rtt_s in blocks),
+                lost=tuple(block.lost for _, block, _ in blocks),
+                jitter_s=tuple(round(block.jitter / RATE_HZ, 6) for _, block, _ in blocks),
+            )
+            for direction, blocks in (("up", up), ("down", down))
+            if blocks
+        )
 
     def wire_stats(self) -> tuple[WireStats, WireStats]:
         """Up and down, over the life of the leg until now."""

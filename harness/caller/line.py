@@ -32,16 +32,26 @@ class Line:
     """``hold`` it in a task of its own; ``leave`` and ``close`` it whatever happens."""
 
     def __init__(
-        self, network: Network, token: str, clock: Clock, tell: Callable[[News], None], tap: Callable[[str, bytes], None] | None = None
+        self,
+        network: Network,
+        token: str,
+        clock: Clock,
+        tell: Callable[[News], None],
+        tap: Callable[[str, bytes], None] | None = None,
+        *,
+        source: str = "MICROPHONE",
     ) -> None:
-        """tell: called in the loop with everything that happens. tap: sees each frame and its way, ``in`` or ``out``."""
+        """tell: called in the loop with everything that happens. tap: sees each frame and its way, ``in`` or ``out``.
+
+        source: of the track that we publish.
+        """
         self._network = network
         self._headers = {"Authorization": f"Bearer {token}"}
         self._clock = clock
         self._tell = tell
         self._tap = tap
         self._peers = Peers(network.mode, up=lambda: tell(MediaUp()), down=lambda reason: tell(MediaDown(reason=reason)))
-        self._signaling = Signaling(mode=network.mode, track_id=self._peers.track_id)
+        self._signaling = Signaling(mode=network.mode, track_id=self._peers.track_id, source=source)
         self._websocket: ClientConnection | None = None
         self._ponged_at = clock.now()
 

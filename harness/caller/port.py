@@ -78,6 +78,10 @@ class Port:
         """The longest round trip, in seconds, and when it had come back, since somebody last set it to None."""
         self.peer_blocks: list[rtcp.Block] = []
         """What the SFU's receiver reports say of our stream, oldest first."""
+        self.peer_blocks_at: list[tuple[UnixNs, float | None]] = []
+        """When each of them came, and the round trip in seconds that it shows."""
+        self.own_blocks: list[tuple[UnixNs, rtcp.Block]] = []
+        """What our own said of the streams that we receive. A compiled core writes them unseen."""
         self.next_report_ns = time.monotonic_ns() + random.randrange(REPORT_NS)
         self.wire = wire
         self._native: Native | None = None
@@ -116,6 +120,7 @@ class Port:
         now = self._clock.at_monotonic(now_ns)
         found = [incoming.block(now) for incoming in list(self._own.values())]
         blocks = tuple(block for block in found if block is not None)[: rtcp.MAX_BLOCKS]
+        self.own_blocks += [(now, block) for block in blocks]
         reports: list[rtcp.Report] = []
         if self.outgoing is not None and self.outgoing.packets:
             reports.append(self.outgoing.report(now_ns))
@@ -225,8 +230,9 @@ class Port:
                     self._answered(block, at)
 
     def _answered(self, block: rtcp.Block, at: UnixNs) -> None:
-        self.peer_blocks.append(block)
         round_trip_s = rtcp.round_trip_s(block, at)
+        self.peer_blocks_at.append((at, round_trip_s))
+        self.peer_blocks.append(block)
         if round_trip_s is not None:
             self.round_trips_s.append(round_trip_s)
             if self.longest is None or round_trip_s > self.longest[0]:

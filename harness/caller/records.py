@@ -6,7 +6,7 @@ admitted        sid, room_sid, server_version                   the server let u
 published       sid                                             our track has its name on the server
 joined          -                                               the media path was up
 agent-joined    identity, sid                                   a participant of kind AGENT
-agent-track     identity, sid                                   it publishes audio
+agent-track     identity, sid, source                           it publishes audio
 greeted         first_word_at                                   first voiced sample of the agent before our first prompt
 greeting-ended  ended_at                                        its last voiced sample
 speech          index, prompt, started_at, ended_at             our prompt, first and last voiced sample on the wire
@@ -20,6 +20,7 @@ agent-left      identity, reason, remaining                     it left, or was 
 left            -                                               our leave was sent
 impaired        every field of Impaired                         what an impairment did in five seconds, by direction
 uplink          every field of Uplink                           an impaired uplink, as the server's reports saw it
+reports         every field of Reports                          receiver reports, for each RTP direction of which we have any
 wire            every field of WireStats                        one event for each RTP direction
 wire-window     every field of WireWindow                       every five seconds, for each RTP direction
 recorded        path, started_at                                the recording is on disk
@@ -43,6 +44,7 @@ from harness.model import (
     CallRecord,
     GeneratorHealth,
     Impaired,
+    Reports,
     TurnRecord,
     UnixNs,
     Uplink,
@@ -83,6 +85,8 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         windows=tuple(codec.from_json(WireWindow, event.fields) for event in events if event.kind == "wire-window"),
         impaired=tuple(codec.from_json(Impaired, event.fields) for event in events if event.kind == "impaired"),
         uplink=codec.from_json(Uplink, first["uplink"].fields) if "uplink" in first else None,
+        reports=tuple(codec.from_json(Reports, event.fields) for event in events if event.kind == "reports"),
+        agent_source=first["agent-track"].fields.get("source") if "agent-track" in first else None,
         audio=recorded.get("path"),
         audio_started_at=recorded.get("started_at"),
         error=ended["error"],

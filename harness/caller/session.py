@@ -178,7 +178,8 @@ class Session:
         up = self._impairers.get(UP)
         if up is None:
             return
-        found = [(block, truth) for block in leg.reports() if (truth := up.truth_after(block.highest_sequence)) is not None]
+        # livekit-server names the number after the highest that came (rtpstats_receiver.go, GetRtcpReceptionReport).
+        found = [(block, truth) for block in leg.reports() if (truth := up.truth_after(block.highest_sequence - 1)) is not None]
         uplink = Uplink(
             reported_jitter_s=tuple(block.jitter / RATE_HZ for block, _ in found),
             true_jitter_s=tuple(jitter_s for _, (jitter_s, _) in found),
@@ -232,6 +233,8 @@ class Session:
             self._record_impaired(is_final=True)
             self._record_uplink(self._leg)
             self._record_window()
+            for reports in self._leg.receiver_reports():
+                self._record("reports", **codec.to_json(reports))
             for stats in self._leg.wire_stats():
                 self._record("wire", **codec.to_json(stats))
         path = Path("audio") / f"call-{self._plan.index}.wav"

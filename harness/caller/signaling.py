@@ -115,6 +115,8 @@ class AgentTrack:
 
     identity: str
     track_sid: str
+    source: str
+    """As the server's metrics name it: ``MICROPHONE``."""
 
 
 @value
@@ -158,8 +160,12 @@ Event = Joined | Published | AgentJoined | AgentTrack | AgentLeft | ServerLeft |
 class Signaling:
     """The state of one participant's signalling."""
 
-    def __init__(self, *, mode: PeerMode, track_id: str) -> None:
-        """track_id: the id of our track in the offer (second token of its ``a=msid``), by which the server pairs it with ``add_track``."""
+    def __init__(self, *, mode: PeerMode, track_id: str, source: str = "MICROPHONE") -> None:
+        """track_id: the id of our track in the offer (second token of its ``a=msid``), by which the server pairs it with ``add_track``.
+
+        source: what our track says it is; the server's metrics are told apart by it.
+        """
+        self._source = source
         self._mode = mode
         self._track_id = track_id
         self._offers = 0
@@ -288,7 +294,7 @@ class Signaling:
             for track in participant.tracks:
                 if track.type == models.TrackType.AUDIO and track.sid not in self._agent_tracks:
                     self._agent_tracks.add(track.sid)
-                    yield AgentTrack(identity=identity, track_sid=track.sid)
+                    yield AgentTrack(identity=identity, track_sid=track.sid, source=models.TrackSource.Name(track.source))
 
     def _on_request_response(self, response: rtc.RequestResponse) -> Iterator[Event]:
         if response.reason == rtc.RequestResponse.Reason.OK:
@@ -308,7 +314,7 @@ class Signaling:
             cid=self._track_id,
             name="microphone",
             type=models.TrackType.AUDIO,
-            source=models.TrackSource.MICROPHONE,
+            source=self._source,
             disable_red=True,
             audio_features=[models.AudioTrackFeature.TF_NO_DTX],
         )

@@ -20,10 +20,12 @@ from harness.model import Gap, Observation, Poll, Sample, Source, UnixNs
 
 TIMEOUT_S = 20.0
 _QUERIES = (
-    (Source.PROMETHEUS, (*series.AGENT, *series.SFU)),
+    # First: of every scrape that is known to have been green the samples were stored when they are read.
     (Source.PROMETHEUS, series.SCRAPES),
+    (Source.PROMETHEUS, (*series.AGENT, *series.SFU)),
     (Source.RULES, series.RULES),
 )
+_CLOCK_TRIES = 5
 _REFUSED = re.compile("|".join(series.REFUSALS))
 _WINDOW = re.compile(r"\[([0-9a-z]+)\]")
 _DURATION = re.compile(r"(\d+)(ms|[smhdwy])")
@@ -44,9 +46,29 @@ class Prometheus:
         """As they stood when the settings were read: before the load."""
 
     def read(self, since: UnixNs, until: UnixNs) -> tuple[Observation | Gap, ...]:
-        """Every raw sample of the window of the series we judge, and every sample that rules wrote; a Gap for each query that failed."""
+        """Every raw sample of the window of the series we judge, and every sample that rules wrote; a Gap for each query that failed.
+
+        And what its clock is, as ``clock_offset_s`` and ``clock_doubt_s``.
+        """
         asked = tuple(item for source, names in _QUERIES for item in self._read(source, names, since, until))
-        return (*self._refusals, *self._refused(), *asked)
+        return (*self._refusals, *self._refused(), *asked, *self._clock_samples())
+
+    def _clock_samples(self) -> Iterator[Sample]:
+        """The server's time less ours in the middle of its quickest answer, and half of what that took. Nothing if it does not say."""
+        answers: list[tuple[float, float, UnixNs]] = []
+        for _ in range(_CLOCK_TRIES):
+            asked_at = self._clock.now()
+            answer = self._get("/api/v1/query", {"query": "time()"})
+            took_ns = self._clock.now() - asked_at
+            if answer is not None and answer.get("resultType") == "scalar":
+                offset_s = float(answer["result"][1]) - (asked_at + took_ns / 2) / 1e9
+                answers.append((took_ns / 2e9, offset_s, asked_at))
+        if answers:
+            doubt_s, offset_s, at = min(answers)
+            for name, number in (("clock_offset_s", offset_s), ("clock_doubt_s", doubt_s)):
+                yield Sample(
+                    source=Source.PROMETHEUS, name=name, labels={}, value=number, at=at, request=f"{self.url}/api/v1/query?query=time()"
+                )
 
     def _refused(self) -> tuple[Sample, ...]:
         """What it counts of itself, now, of samples that it did not take."""
@@ -185,6 +207,7 @@ def intervals(config: str) -> dict[str, Any]:
     different = {job: interval_s for job, interval_s in by_job.items() if interval_s != scrape_s}
     return {
         "scrape_interval_s": scrape_s,
+        "scrape_timeout_s": min(seconds(common.get("scrape_timeout", "10s")), scrape_s),
         "evaluation_interval_s": seconds(common.get("evaluation_interval", "1m")),
         **({"scrape_interval_s_by_job": different} if different else {}),
     }

@@ -29,8 +29,8 @@ REFUSALS = (
     "prometheus_tsdb_(out_of_order|too_old|out_of_bound)_samples_total",
 )
 """What Prometheus counts of itself of samples that were pushed to it and that it did not take."""
-SCRAPES = ("up", "scrape_samples_scraped")
-"""What Prometheus says of its own scrapes: their instants."""
+SCRAPES = ("up", "scrape_samples_scraped", "prometheus_rule_group_(iterations_total|interval_seconds)")
+"""What Prometheus says of itself: the instants of its scrapes, and how often it evaluated its rules."""
 
 HISTOGRAM = ("_bucket", "_sum", "_count")
 """What a histogram's name ends with in its series."""

@@ -6,6 +6,7 @@ import bisect
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from harness.measure import reports
 from harness.measure.counters import growth
 from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
 
@@ -44,10 +45,11 @@ class Reader:
 
     @staticmethod
     def of(evidence: Evidence) -> Reader:
-        """The index of ``evidence``."""
+        """The index of ``evidence``, what the media server reported to our callers included."""
+        said = (*evidence.observations, *reports.observations(evidence.records))
         return Reader(
-            timelines=_timelines(evidence.observations),
-            polls=_by_source(item for item in evidence.observations if isinstance(item, Poll)),
+            timelines=_timelines(said),
+            polls=_by_source(item for item in said if isinstance(item, Poll)),
             rows=_by_table(item for item in evidence.observations if isinstance(item, Row)),
             gaps=_gaps(evidence.gaps),
         )

@@ -14,11 +14,11 @@ import yaml
 
 from harness.errors import UsageError
 from harness.model import value
-from harness.stack.exposition import multiplied, total
+from harness.stack.exposition import multiplied, total, without
 from harness.stack.proxy import Answer, Forward, Proxy, Request, Rule
 
 MUTANTS = Path(__file__).resolve().parents[2] / "fixtures" / "mutants"
-_SEAMS = ("exporter-proxy", "rest-proxy", "rules", "agent-env", "files")
+_SEAMS = ("exporter-proxy", "sfu-proxy", "rest-proxy", "rules", "agent-env", "files")
 _WIPE_EVERY_S = 0.02
 
 
@@ -30,10 +30,12 @@ class Defect:
     what: str
     """One sentence for a person."""
     seam: str
-    """``exporter-proxy``, ``rest-proxy``, ``rules``, ``agent-env`` or ``files``."""
+    """``exporter-proxy``, ``sfu-proxy``, ``rest-proxy``, ``rules``, ``agent-env`` or ``files``."""
     parameters: Mapping[str, Any]
     claim: str
     """The claim that must turn red."""
+    scenario: str = "smoke"
+    """A scenario that shows it."""
 
 
 def catalogue(directory: Path = MUTANTS) -> tuple[Defect, ...]:
@@ -82,6 +84,10 @@ class Seams:
         """``host:port`` to read the agent's metrics from."""
         return self._proxied(f"http://{address}", exporter_rule(self._parameters)) if self._seam == "exporter-proxy" else address
 
+    def before_sfu_exporter(self, address: str) -> str:
+        """``host:port`` to read the media server's metrics from."""
+        return self._proxied(f"http://{address}", exporter_rule(self._parameters)) if self._seam == "sfu-proxy" else address
+
     def before_rest(self, url: str) -> str:
         """URL that the agent writes its rows to. We ourselves read past it."""
         return f"http://{self._proxied(url, rest_rule(self._parameters))}" if self._seam == "rest-proxy" else url
@@ -112,7 +118,10 @@ def seams(defect: Defect | None, *, scratch: Path) -> Iterator[Seams]:
 
 
 def exporter_rule(parameters: Mapping[str, Any]) -> Rule:
-    """``multiply``: {metric, by}, or ``stop_once``: {metric, labels, at_least}: from then on the port is closed."""
+    """What an exporter says otherwise.
+
+    ``multiply``: {metric, by}. ``withhold``: {metric}: no line of it. ``stop_once``: {metric, labels, at_least}: from then on the port is closed.
+    """
 
     def rule(request: Request, forward: Forward) -> Answer | None:
         answer = forward(request)
@@ -121,6 +130,8 @@ def exporter_rule(parameters: Mapping[str, Any]) -> Rule:
         text = answer.body.decode()
         if stop := parameters.get("stop_once"):
             return None if total(text, stop["metric"], stop.get("labels", {})) >= stop["at_least"] else answer
+        if withheld := parameters.get("withhold"):
+            return Answer(status=200, headers=answer.headers, body=without(text, withheld["metric"]).encode())
         change = parameters["multiply"]
         return Answer(status=200, headers=answer.headers, body=multiplied(text, change["metric"], change["by"]).encode())
 

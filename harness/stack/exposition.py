@@ -19,6 +19,12 @@ def total(text: str, metric: str, labels: Mapping[str, str]) -> float:
     return found
 
 
+def without(text: str, metric: str) -> str:
+    """The text with no sample of ``metric``."""
+    lines = ((line, _LINE.match(line)) for line in text.splitlines(keepends=True))
+    return "".join(line for line, match in lines if match is None or match["name"] != metric)
+
+
 def multiplied(text: str, metric: str, by: float) -> str:
     """A histogram as it would be had every observation been multiplied: a slip of units.
 

@@ -80,6 +80,7 @@ class Wiring:
         """Where the running Prometheus has its configuration, rules and targets."""
         self.seams = exits.enter_context(breakage.seams(defect, scratch=supervisor.scratch))
         self.exporter = self.seams.before_exporter(f"{LOOPBACK}:{port['agent-metrics']}")
+        self.sfu_exporter = self.seams.before_sfu_exporter(f"{LOOPBACK}:{port['livekit-metrics']}")
         self._webhook = self._before("receiver", webhook_rule(sabotage), exits)
         self._store = self._before("gateway", store_rule(sabotage), exits)
         self._alertmanager_address = self._before("alertmanager", alertmanager_rule(sabotage), exits)
@@ -122,7 +123,7 @@ class Wiring:
             livekit_api_secret=self.api[1],
             prometheus_url=f"http://{LOOPBACK}:{self.port['prometheus']}",
             agent_metrics_url=f"http://{self.exporter}/metrics" if self.has_agent else None,
-            sfu_metrics_url=f"http://{LOOPBACK}:{self.port['livekit-metrics']}/metrics",
+            sfu_metrics_url=f"http://{self.sfu_exporter}/metrics",
             supabase_url=f"http://{LOOPBACK}:{self.port['gateway']}",
             supabase_key=self.keys.service,
             supabase_token=self.keys.token("voxproof_judge"),
@@ -297,7 +298,7 @@ class Wiring:
         """By job. Prometheus scrapes each of them before anybody is told that the stack is up."""
         here = {name: f"{LOOPBACK}:{port}" for name, port in self.port.items()}
         targets = {
-            "livekit": prometheus.at(here["livekit-metrics"]),
+            "livekit": prometheus.at(self.sfu_exporter),
             "prometheus": prometheus.at(here["prometheus"]),
             "node": prometheus.at(here["node_exporter"]),
             "blackbox": prometheus.at(here["blackbox_exporter"]),

@@ -89,14 +89,14 @@ def test_a_function_that_is_not_recomputed_leaves_its_rule_open() -> None:
             item,
             columns={
                 **item.columns,
-                "text": str(item.columns["text"]).replace("sum(rate(voice_agent_turns", "sum(irate(voice_agent_turns"),
+                "text": str(item.columns["text"]).replace("sum(rate(voice_agent_turns", "sum(mad_over_time(voice_agent_turns"),
             },
         )
 
     found = next(each for each in check(stack.changed(stack.run(), change)).verdicts if each.claim == "turns/rule")
 
     assert found.status is Status.INCONCLUSIVE
-    assert "uses the function irate" in " ".join(found.because)
+    assert "uses the function mad_over_time" in " ".join(found.because)
 
 
 def test_rounding_is_no_lie() -> None:

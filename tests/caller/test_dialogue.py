@@ -29,7 +29,7 @@ from tests.caller.plans import plan
 EPOCH = 1_795_000_000_000_000_000
 ADMITTED = Joined(sid="PA_caller", room_sid="RM_1", server_version="1.13.5")
 AGENT = AgentJoined(identity="agent-1", sid="PA_agent")
-TRACK = AgentTrack(identity="agent-1", track_sid="TR_1")
+TRACK = AgentTrack(identity="agent-1", track_sid="TR_1", source="MICROPHONE")
 GONE = AgentLeft(identity="agent-1", reason="STATE_MISMATCH", remaining=0)
 PROMPT_S = 2.0
 
@@ -124,7 +124,7 @@ def test_a_call_takes_its_turns_and_hangs_up() -> None:
         (0.01, "admitted PA_caller RM_1 1.13.5"),
         (0.05, "joined"),
         (0.5, "agent-joined agent-1 PA_agent"),
-        (0.6, "agent-track agent-1 TR_1"),
+        (0.6, "agent-track agent-1 TR_1 MICROPHONE"),
         (1.0, "greeted 1.0"),
         (3.0, "greeting-ended 2.0"),
         (3.0, "say weather"),

@@ -196,6 +196,24 @@ def test_what_was_done_is_told_by_windows_of_five_seconds() -> None:
     assert (second.packets, second.lost, second.control_packets, second.late_max_s) == (10, 0, 1, 0.0003)
 
 
+def test_losses_reports_and_jitter_are_told_with_their_instants() -> None:
+    """When each packet was lost, which were lost before the first that went on, what befell each report, the highest jitter of each second."""
+    impairer = Impairer([up(lose_every=2, delay_s=0.01), up(loss_ratio=1.0, until_s=0.05)], direction="up", seed=1, since=AT)
+    instants = [UnixNs(AT + number * FRAME_NS) for number in range(100)]
+    for number, at in enumerate(instants):
+        impairer(at, packet(number))
+    impairer(instants[50], bytes((0x80, 200)) + bytes(50))
+    impairer(instants[51], bytes((0x80, 201)) + bytes(50))
+    (window,) = impairer.windows(is_final=True)
+
+    assert (window.lost_at[:3], window.lost_at[-1], window.leading) == ((instants[0], instants[1], instants[3]), instants[99], 2)
+    assert [(each.at, each.has_sender_report, each.delay_s) for each in window.control] == [
+        (instants[50], True, 0.01),
+        (instants[51], False, 0.01),
+    ]
+    assert window.jitter_peaks_s == (0.0,) * 5
+
+
 def test_reordering_is_told_as_it_happens() -> None:
     """A packet held back for 50 ms is overtaken by two; it alone is out of order, once."""
     impairer = Impairer([up(reorder_ratio=1.0, until_s=0.001)], direction="up", seed=1, since=AT)

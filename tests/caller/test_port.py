@@ -162,6 +162,8 @@ def test_the_round_trip_comes_from_the_others_report(ends: tuple[End, End]) -> N
     (round_trip_s,) = here.port.round_trips_s
     assert 0 <= round_trip_s < 0.05
     assert [block.ssrc for block in here.port.peer_blocks] == [1]
+    assert [rtt_s for _, rtt_s in here.port.peer_blocks_at] == [round_trip_s]
+    assert [block.ssrc for _, block in there.port.own_blocks] == [1]
 
 
 def test_an_impairment_loses_and_doubles_what_leaves(ends: tuple[End, End]) -> None:

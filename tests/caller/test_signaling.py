@@ -244,7 +244,7 @@ def test_an_agent_is_announced_once() -> None:
     assert told == [
         (AgentJoined(identity="agent-1", sid="PA_agent-1"),),
         (),
-        (AgentTrack(identity="agent-1", track_sid="TR_1"),),
+        (AgentTrack(identity="agent-1", track_sid="TR_1", source="UNKNOWN"),),
         (),
     ]
 

@@ -89,6 +89,7 @@ def test_settings_tell_version_and_intervals() -> None:
         "prometheus_version": "3.13.5",
         "prometheus_flavour": "prometheus",
         "scrape_interval_s": 15.0,
+        "scrape_timeout_s": 10.0,
         "evaluation_interval_s": 90.0,
         "scrape_interval_s_by_job": {"voice-agent": 5.0},
     }
@@ -129,7 +130,7 @@ def test_the_slowest_target_decides_whether_all_were_scraped() -> None:
 
 def test_defaults_of_prometheus_apply_to_an_empty_configuration() -> None:
     """A minute each."""
-    assert intervals("{}") == {"scrape_interval_s": 60.0, "evaluation_interval_s": 60.0}
+    assert intervals("{}") == {"scrape_interval_s": 60.0, "scrape_timeout_s": 10.0, "evaluation_interval_s": 60.0}
 
 
 @pytest.mark.parametrize(("text", "value"), [("15s", 15.0), ("1m30s", 90.0), ("500ms", 0.5), ("1d", 86400.0)])

@@ -280,6 +280,7 @@ def health(**changes: Any) -> GeneratorHealth:
         engine="python",
         cpu_s=1.9,
         receive_drops=0,
+        peer_drops=0,
         clock_steps=0,
     )
     return replace(base, **changes)

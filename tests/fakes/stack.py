@@ -15,10 +15,12 @@ from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
 from tests.fakes.evidence import LATENCIES_S as HEARD_S
+from tests.fakes.wire import counted, with_wire
 
 GAP_S = 0.16
 """What an honest agent reports less than callers hear: the middle of the fake calibration."""
 SECONDS = 70
+SCRAPES = "http://127.0.0.1:9090/api/v1/query?query={__name__=~%22up|scrape_samples_scraped%22}[71s]"
 REST = "http://127.0.0.1:54321/rest/v1"
 OWNER = {"instance": "127.0.0.1:9102", "job": "voice-agent"}
 RECORDING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules" / "recording.yml"
@@ -39,12 +41,19 @@ def run(heard_s: Sequence[Sequence[float | None]] = HEARD_S, *, gap_s: float = G
 
 def of(calls: Sequence[CallRecord], *, gap_s: float = GAP_S, **changes: Any) -> Evidence:
     """A run of these calls, of which the stack tells the truth."""
+    calls = tuple(map(with_wire, calls))
     base = Evidence(
         info=info(),
         plans=tuple(call.plan for call in calls),
         records=tuple(calls),
         health=(health(),),
-        observations=(*_metrics(calls, gap_s), *_rows(calls), *_realtime(calls), *_stages(calls), *_media(calls)),
+        observations=(
+            *_metrics(calls, gap_s),
+            *_rows(calls),
+            *_realtime(calls),
+            *_stages(calls),
+            *_media(calls),
+        ),
         gaps=(),
         calibration=calibration(),
     )
@@ -60,10 +69,28 @@ def _metrics(calls: Sequence[CallRecord], gap_s: float) -> list[Observation]:
         found += [Poll(source=Source.AGENT_EXPORTER, at=at, took_s=0.004, count=len(polled), request=EXPORTER), *polled]
         scraped_at = UnixNs(at + 400_000_000)
         found += _samples(Source.PROMETHEUS, _counts(calls, scraped_at, gap_s), OWNER, scraped_at, PROMETHEUS)
-        found += _samples(Source.PROMETHEUS, _streams(calls, scraped_at), SERVER, scraped_at, PROMETHEUS)
+        found += _samples(Source.PROMETHEUS, counted(calls, scraped_at), SERVER, scraped_at, PROMETHEUS)
         for target in (OWNER, SERVER):
             found.append(Sample(source=Source.PROMETHEUS, name="up", labels=target, value=1.0, at=scraped_at, request=PROMETHEUS))
-    found.append(Poll(source=Source.PROMETHEUS, at=after(70.5), took_s=0.05, count=1, request=PROMETHEUS))
+    found += [*_itself(), Poll(source=Source.PROMETHEUS, at=after(70.5), took_s=0.05, count=1, request=PROMETHEUS)]
+    return found
+
+
+def _itself() -> list[Observation]:
+    """What Prometheus says of itself: it evaluates its rules every second, and its clock is ours."""
+    found: list[Observation] = [Poll(source=Source.PROMETHEUS, at=after(70.4), took_s=0.05, count=1, request=SCRAPES)]
+    group = {"instance": "127.0.0.1:9090", "job": "prometheus", "rule_group": "rules/recording.yml;voice_agent"}
+    for second in range(SECONDS):
+        at = UnixNs(after(second) + 200_000_000)
+        said = {"prometheus_rule_group_iterations_total": float(second), "prometheus_rule_group_interval_seconds": 1.0}
+        found += [
+            Sample(source=Source.PROMETHEUS, name=name, labels=group, value=number, at=at, request=SCRAPES) for name, number in said.items()
+        ]
+    clock = {"clock_offset_s": 0.0002, "clock_doubt_s": 0.0004}
+    found += [
+        Sample(source=Source.PROMETHEUS, name=name, labels={}, value=number, at=after(70.6), request=PROMETHEUS)
+        for name, number in clock.items()
+    ]
     return found
 
 
@@ -101,18 +128,6 @@ def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
         name = f"voice_agent_{stage}_latency_seconds"
         latencies |= {(f"{name}_count", ()): float(len(took)), (f"{name}_sum", ()): sum(took)}
     return counts | buckets | latencies
-
-
-def _streams(calls: Sequence[CallRecord], at: UnixNs) -> Counts:
-    """What the media server has observed of the streams by ``at``: one observation every 5 s of each call and direction."""
-    ticks = sum(max(int((min(at, call.left_at) - call.joined_at) // 5e9), 0) for call in calls if call.joined_at and call.left_at)
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-    for direction in ("incoming", "outgoing"):
-        labels = (("direction", direction), ("source", "MICROPHONE"), ("type", "AUDIO"))
-        for name, each in (("livekit_packet_loss_percent", 0.4), ("livekit_jitter_us", 900.0), ("livekit_rtt_ms", 2.0)):
-            if ticks and (name, direction) != ("livekit_rtt_ms", "incoming"):
-                found |= {(f"{name}_count", labels): float(ticks), (f"{name}_sum", labels): ticks * each + ticks % 2 * each / 2}
-    return found
 
 
 def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs, request: str) -> list[Observation]:
@@ -211,7 +226,13 @@ def _transcripts(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
                 reply = call.plan.turns[turn.index - 1].reply or "as you like"
                 said += [(turn.user_speech_started_at, "user", turn.text), (turn.first_word_at, "assistant", reply)]
         found += [
-            {"call_id": call.plan.call_id, "role": role, "content": words, "timestamp": _stamp(at)}
+            {
+                "call_id": call.plan.call_id,
+                "role": role,
+                "content": words,
+                "timestamp": _stamp(at),
+                "recorded_at": _stamp(UnixNs(at + 3_000_000_000)),
+            }
             for at, role, words in said
             if at is not None
         ]
@@ -241,6 +262,7 @@ def _media(calls: Sequence[CallRecord]) -> list[Observation]:
         agents = sum(call.agent_joined_at is not None and call.agent_joined_at <= at for call in inside)
         gauges = {"livekit_room_total": len(inside), "livekit_participant_total": len(inside) + agents}
         found.append(Poll(source=Source.SFU_EXPORTER, at=at, took_s=0.003, count=len(gauges), request=SFU))
+        found += _samples(Source.SFU_EXPORTER, counted(calls, at), {}, at, SFU)
         found += [
             Sample(source=Source.SFU_EXPORTER, name=name, labels={"node_id": "n"}, value=float(number), at=at, request=SFU)
             for name, number in gauges.items()

@@ -115,6 +115,24 @@ def test_the_exporter_changes_its_unit() -> None:
     assert answer.body == b"ttfw_sum 1500.0\n"
 
 
+def test_the_exporter_withholds_a_metric() -> None:
+    """Every line of it, and no other."""
+    rule = exporter_rule({"withhold": {"metric": "lost_total"}})
+    text = b'# TYPE lost_total counter\nlost_total{a="b"} 1\nlost_total_more 2\n'
+    answer = rule(Request(method="GET", path="/metrics", headers={}, body=b""), Upstream(text))
+
+    assert answer is not None
+    assert answer.body == b"# TYPE lost_total counter\nlost_total_more 2\n"
+
+
+@pytest.mark.parametrize(("seam", "place"), [("exporter-proxy", "before_exporter"), ("sfu-proxy", "before_sfu_exporter")])
+def test_a_proxy_stands_before_one_exporter(seam: str, place: str, tmp_path: Path) -> None:
+    """The agent's, or the media server's; the other is read as it is."""
+    with breakage.seams(defect(seam, withhold={"metric": "m"}), scratch=tmp_path) as seams:
+        for name in ("before_exporter", "before_sfu_exporter"):
+            assert (getattr(seams, name)("127.0.0.1:8080") == "127.0.0.1:8080") is (name != place)
+
+
 @pytest.mark.parametrize(("turns", "is_open"), [(2, True), (3, False)])
 def test_the_exporter_stops_at_its_turn(turns: int, is_open: bool) -> None:
     """It serves until the count is reached."""

@@ -26,7 +26,7 @@ HEALTHY = 10
 
 @value
 class Proof:
-    """One run of the smoke scenario, and what it concluded."""
+    """One run, and what it concluded."""
 
     seeded: str
     must: str
@@ -56,7 +56,8 @@ def proofs() -> Iterator[list[Proof]]:
     lines = (
         "# Proof\n",
         f"Made by `make prove` at {commit}: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
-        "Each line is one `voxproof run smoke`: real calls on the real stack, the defect seeded from outside.\n",
+        "Each line is one `voxproof run smoke`, of a defect of the media server's exporter `voxproof run impaired-small`: real calls on the real",
+        "stack, the defect seeded from outside.\n",
         "| seeded | must be red | exit | was red | undecided | s | load |",
         "|---|---|---|---|---|---|---|",
         *(proof.row for proof in found),
@@ -65,11 +66,11 @@ def proofs() -> Iterator[list[Proof]]:
     SUMMARY.write_text("\n".join(lines) + "\n")
 
 
-def prove(directory: Path, *arguments: str, seeded: str, must: str) -> Proof:
+def prove(directory: Path, *arguments: str, seeded: str, must: str, scenario: str = "smoke") -> Proof:
     """One run in a directory of its own."""
     clock = Clock.start()
     began, load = clock.now(), os.getloadavg()[0]
-    command = (sys.executable, "-m", "harness.cli", "run", "smoke", *arguments)
+    command = (sys.executable, "-m", "harness.cli", "run", scenario, *arguments)
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in (0, 1, 3), done.stdout + done.stderr
     verdicts = json.loads((rundir.find("latest", directory / rundir.RUNS) / "verdicts.json").read_text())["verdicts"]
@@ -90,7 +91,7 @@ def prove(directory: Path, *arguments: str, seeded: str, must: str) -> Proof:
 @pytest.mark.parametrize("defect", catalogue(), ids=lambda defect: defect.name)
 def test_a_defect_is_caught_where_it_was_seeded(defect: Defect, tmp_path: Path, proofs: list[Proof]) -> None:
     """Exit code 1, and its own claim is the first red one: no earlier hop is blamed."""
-    proof = prove(tmp_path, "--defect", defect.name, seeded=defect.name, must=defect.claim)
+    proof = prove(tmp_path, "--defect", defect.name, seeded=defect.name, must=defect.claim, scenario=defect.scenario)
     proofs.append(proof)
 
     assert proof.exit_code == 1, proof.said
