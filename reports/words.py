@@ -17,6 +17,7 @@ QUANTITIES = {
     "rtt": "RTT",
     "sfu": "SFU",
     "slo": "limits",
+    "availability": "targets",
 }
 """Title of a quantity by the first part of its claims; one that is not here is its own title."""
 
