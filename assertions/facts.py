@@ -141,10 +141,13 @@ def is_stuttered(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> bool:
 
 
 def late_s(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> float | None:
-    """All the lateness of our media threads while the turn was measured. None: there was none, so something else makes a void turn void."""
+    """How late our media threads ran at most while the turn was measured. None: they did not, so something else makes a void turn void.
+
+    Ticks are absolute: one that is late makes no other late, and no packet is later than the latest of them.
+    """
     until = max(turn.user_speech_ended_at, turn.first_word_at or turn.user_speech_ended_at)
     late = [(end - start) / 1e9 for line in health for start, end in line.late if start <= until and end >= turn.user_speech_started_at]
-    return sum(late) if late else None
+    return max(late, default=None)
 
 
 def unread(reader: Reader, source: Source, mark: str = "") -> Gap | None:

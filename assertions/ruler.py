@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assertions.facts import JITTER_BUFFER_S, is_stuttered
 from harness.model import Evidence, GeneratorHealth, Ruler
 
 PACING_P99_MS = 10.0
@@ -11,17 +12,19 @@ LOOP_P99_MS = 250.0
 CPU_RATIO = 0.9
 """Of a core: a caller process has one interpreter, and no more than that."""
 VOID_RATIO = 0.5
-"""Void turns widen what is admitted, each by its own lateness; with more than this share of them nothing stands for the run."""
+"""Void turns widen what is admitted, each by its own lateness, while that is no more than a receiver's jitter buffer hides. With more than this share
+of turns beyond that, or in a doubt that has no measure, nothing stands for the run."""
 
 
 def straightness(evidence: Evidence) -> Ruler:
     """Pacing, the event loop, CPU, drops, clock and void turns against their limits."""
     turns = [turn for record in evidence.records for turn in record.turns]
     void = sum(turn.void is not None for turn in turns)
+    jerky = sum(is_stuttered(turn, evidence.health) for turn in turns)
     last: dict[str, GeneratorHealth] = {line.process: line for line in evidence.health}
     p99 = max((line.pacing_p99_ms for line in last.values()), default=None)
     return Ruler(
-        is_straight=(bent := _bent(last, p99, void, len(turns))) is None,
+        is_straight=(bent := _bent(last, p99, jerky, len(turns))) is None,
         bent=bent,
         pacing_p99_ms=p99,
         void_turns=void,
@@ -29,7 +32,7 @@ def straightness(evidence: Evidence) -> Ruler:
     )
 
 
-def _bent(last: dict[str, GeneratorHealth], p99: float | None, void: int, turns: int) -> str | None:
+def _bent(last: dict[str, GeneratorHealth], p99: float | None, jerky: int, turns: int) -> str | None:
     """The first limit that does not hold. None: all hold."""
     if p99 is None:
         return "no caller process said how punctual it was"
@@ -43,6 +46,6 @@ def _bent(last: dict[str, GeneratorHealth], p99: float | None, void: int, turns:
         return f"the kernel dropped {drops} datagrams at our sockets, limit 0"
     if steps := sum(line.clock_steps for line in last.values()):
         return f"the wall clock stepped {steps} times while calls were in progress, limit 0"
-    if void > VOID_RATIO * turns:
-        return f"{void} of {turns} turns are void, limit {VOID_RATIO:.0%}"
+    if jerky > VOID_RATIO * turns:
+        return f"{jerky} of {turns} turns are void by more than {JITTER_BUFFER_S * 1000:.0f} ms, or by what has no measure, limit {VOID_RATIO:.0%}"
     return None
