@@ -61,6 +61,15 @@ def test_a_healthy_run_is_green() -> None:
     assert findings.planted
 
 
+def test_what_is_pushed_is_told_by_its_three_weaknesses() -> None:
+    """Count and mean are proven all the same."""
+    found = {verdict.claim: verdict for verdict in judged("pushed-by-otlp").verdicts}
+
+    assert found["ttfw/samples"].status is Status.PASS
+    assert (found["ttfw/layout"].blind, found["ttfw/flush"].blind) == ("all in one bucket, 0 to 5 s", "recorded at the end of a session")
+    assert red(judged("pushed-by-otlp")) == {"ttfw/refused"}
+
+
 def test_judging_again_says_the_same() -> None:
     """The same evidence gives the same findings."""
     assert judged("lying-agent") == judged("lying-agent")
