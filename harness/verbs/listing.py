@@ -31,6 +31,7 @@ def _scenarios() -> list[tuple[str, str]]:
 
 
 def _mutants() -> list[tuple[str, str]]:
-    from harness.stack.breakage import catalogue
+    from harness.stack import breakage, sabotage
 
-    return [(defect.name, f"{defect.what} (red at {defect.claim})") for defect in catalogue()]
+    of_calls = [(defect.name, f"{defect.what} (red at {defect.claim})") for defect in breakage.catalogue()]
+    return of_calls + [(each.name, f"{each.what} (of a drill; {each.alert} red at {each.claim})") for each in sabotage.catalogue()]
