@@ -11,6 +11,7 @@ import yaml
 from harness.rules.alerts import AlertRule, alert_rules
 from harness.rules.lint import lint
 from harness.rules.queries import queries
+from harness.rules.scale import to_ms
 from harness.stack.home import home_dir
 from harness.stack.provision import obtain
 
@@ -37,6 +38,14 @@ def test_an_alert_says_what_it_needs_to(alert: AlertRule) -> None:
 def test_an_alert_waits_unless_it_always_fires(alert: AlertRule) -> None:
     """Without `for` one bad scrape pages somebody."""
     assert (alert.for_s >= 60) is (alert.name != "Watchdog")
+
+
+@BY_NAME
+def test_no_two_episodes_of_an_alert_can_merge(alert: AlertRule) -> None:
+    """Between an end and the next beginning lies `for`, and in it at least one tick of the group, which tells the end."""
+    route = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alertmanager.yml").read_text())["route"]
+
+    assert alert.for_s * 1000 >= to_ms(route["group_interval"]) or alert.name == "Watchdog"
 
 
 def test_every_page_is_of_an_alert() -> None:
