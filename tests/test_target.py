@@ -210,3 +210,20 @@ def test_a_target_that_refuses_the_connection_is_named_with_the_next_step(tmp_pa
     said = str(caught.value)
     assert said.startswith(f"target 'staging': ws://127.0.0.1:{there.livekit_url.rpartition(':')[2]} did not answer: ")
     assert said.endswith("no call was placed. Next: check livekit.url in the target file, or declare the source blind with a reason")
+
+
+def test_the_file_of_the_documentation_loads(tmp_path: Path) -> None:
+    """Every key of it is known, and says what the page says."""
+    page = (Path(__file__).parents[1] / "docs" / "targets.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    for name in ("internal-ca.pem", "me.pem", "me.key"):
+        (tmp_path / name).write_text("")
+    environ = ENVIRON | {
+        name: name.lower() for name in ("LIVEKIT_METRICS_LOGIN", "PROMETHEUS_TOKEN", "SUPABASE_ANON_KEY", "SUPABASE_JUDGE_TOKEN")
+    }
+    read = load(tmp_path, text, environ)
+
+    assert read.names.metrics["voice_agent_stt_latency_seconds"] == Naming(name="stage_seconds", where={"stage": "stt"})
+    assert read.names.metrics["voice_agent:ttfw_seconds:p95"].scale == 0.001
+    assert read.doors["prometheus"].headers == {"X-Scope-OrgID": "team-a", "Authorization": "Bearer prometheus_token"}
+    assert set(read.blind) == {"realtime", "sfu-exporter"}
