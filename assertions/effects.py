@@ -63,7 +63,7 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
         elif source is Source.ROWS:
             requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in (poll.ours or poll.request)]
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
-        elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER):
+        elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER, Source.PANELS):
             requests = [poll.request for poll in reader.polls.get(source, ())]
         elif source is Source.SFU_REPORTS:
             requests = ["events"]

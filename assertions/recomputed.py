@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import promql_parser as pp
 
@@ -57,6 +57,7 @@ class Engine:
         self.flavour: Flavour | None = flavour.of(settings)
         self._lookback_s = facts.setting("lookback_s", 300.0)
         self._scrape_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
+        self._evaluation_ns = round(1e9 * facts.setting("evaluation_interval_s", 15.0))
         self._stored: dict[tuple[object, ...], Stored] = {}
         self._asked: dict[str, Asked] = {}
 
@@ -75,10 +76,21 @@ class Engine:
         names = sorted(found.names)
         families = [(reader.series(Source.PROMETHEUS, name), reader.series(Source.RULES, name)) for name in names]
         ups = reader.series(Source.PROMETHEUS, "up") if found.at_once else ()
-        key = (*names, *sorted(found.at_once), *(id(family) for pair in families for family in pair), id(ups))
+        all_rules = reader.timelines.get(Source.RULES, {}) if any(recorded for _, recorded in families) else {}
+        key = (
+            *names,
+            *sorted(found.at_once),
+            *(id(family) for pair in families for family in pair),
+            id(ups),
+            id(all_rules) if all_rules else 0,
+        )
         if key not in self._stored:
+            evaluated = sorted({at for found_ in all_rules.values() for each in found_ for at, _ in each.samples})
             database = {
-                name: (*(_series(each, ups if name in found.at_once else ()) for each in scraped), *_recorded(recorded))
+                name: (
+                    *(_series(each, ups if name in found.at_once else ()) for each in scraped),
+                    *(_recorded(each, evaluated, self._evaluation_ns) for each in recorded),
+                )
                 for name, (scraped, recorded) in zip(names, families, strict=True)
             }
             targets: dict[tuple[str, str], list[UnixNs]] = {}
@@ -87,7 +99,7 @@ class Engine:
                     if len(timeline.samples) > len(targets.get(owner(timeline), ())):
                         targets[owner(timeline)] = [at for at, _ in timeline.samples]
             evaluator = Evaluator(database, lookback_s=self._lookback_s, flavour=self.flavour)
-            self._stored[key] = Stored(evaluator, targets, self._scrape_ns, families=(families, ups))
+            self._stored[key] = Stored(evaluator, targets, self._scrape_ns, families=(families, ups, all_rules))
         return self._stored[key]
 
     def vector(self, expression: str, reader: Reader, at: UnixNs) -> Vector:
@@ -101,6 +113,14 @@ class Stored:
     def __init__(self, evaluator: Evaluator, targets: Mapping[tuple[str, str], list[UnixNs]], scrape_ns: int, *, families: object) -> None:
         """targets: when each was scraped. families: kept, so that their identity stays theirs."""
         self._evaluator, self._targets, self._scrape_ns, self._families = evaluator, targets, scrape_ns, families
+        self._bounds = sorted(
+            {float(text) for each in evaluator.database.values() for one in each for name, text in one.labels if name == "le"}
+        )
+
+    def is_edge(self, number: float) -> bool:
+        """It is the bound of a bucket, but for rounding."""
+        place = bisect.bisect_left(self._bounds, number * (1 - 1e-9) if number > 0 else number)
+        return place < len(self._bounds) and self._bounds[place] <= number + abs(number) * 1e-9
 
     def vector(self, expression: str, at: UnixNs, hidden: Hidden | None = None) -> Vector:
         """The value at ``at``. Raises NotAnalysed."""
@@ -141,13 +161,14 @@ def _series(timeline: Timeline, ups: tuple[Timeline, ...]) -> Series:
     return _stored(timeline, samples)
 
 
-def _recorded(timelines: tuple[Timeline, ...]) -> Iterator[Series]:
-    """What a rule wrote: where it wrote another series and not this one, it left a marker."""
-    instants = sorted({at for timeline in timelines for at, _ in timeline.samples})
-    for timeline in timelines:
-        there = dict(timeline.samples)
-        since = timeline.samples[0][0] if timeline.samples else 0
-        yield _stored(timeline, [(at, there.get(at)) for at in instants if at >= since])
+def _recorded(timeline: Timeline, evaluated: Sequence[UnixNs], interval_ns: int) -> Series:
+    """What a rule wrote: where its group was evaluated and it said nothing, it left a marker. What was evaluated in step with it is of its group."""
+    there = dict(timeline.samples)
+    if not there:
+        return _stored(timeline, [])
+    first = timeline.samples[0][0]
+    instants = (at for at in evaluated if at >= first and (at - first) % interval_ns == 0)
+    return _stored(timeline, [(at, there.get(at)) for at in sorted({*there, *instants})])
 
 
 def _stored(timeline: Timeline, samples: list[tuple[UnixNs, float | None]]) -> Series:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 
 import yaml
@@ -18,8 +18,8 @@ from assertions.ledger import Defect, Difference, Key, Kind, Reading, Seen, Step
 from assertions.recomputed import Engine, Stored
 from assertions.words import span
 from harness.measure.series import Reader, Timeline
-from harness.model import Row, Source, UnixNs, value
-from harness.rules.evaluate import Labels, NotAnalysed
+from harness.model import Gap, Row, Source, UnixNs, value
+from harness.rules.evaluate import Hidden, Labels, NotAnalysed, Vector
 from harness.rules.scale import scaled_expression
 
 TABLE = "rule file"
@@ -144,14 +144,67 @@ def retold(reader: Reader, touched: frozenset[str], rules: Sequence[Rule], engin
     return reader
 
 
+def false_instants(reader: Reader, rules: Sequence[Rule], names: frozenset[str], engine: Engine, facts: Facts) -> frozenset[UnixNs]:
+    """Instants at which a rule called one of ``names`` said what it may not say, or was silent where it must speak."""
+    found: set[UnixNs] = set()
+    for rule in rules:
+        if rule.record not in names:
+            continue
+        try:
+            stored = engine.stored(rule.expression, reader)
+        except NotAnalysed:
+            continue
+        instants = tuple(_instants(reader, [each for each in rules if each.quantity == rule.quantity], facts))
+        found |= _false(_Same(reader.series(Source.RULES, rule.record)), rule, stored, instants, facts.since)
+    return frozenset(found)
+
+
+class _Same:
+    """Series by identity: copies of the observations share those that they do not change."""
+
+    def __init__(self, series: tuple[Timeline, ...]) -> None:
+        self.series = series
+
+    def __hash__(self) -> int:
+        return id(self.series)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.series is other.series
+
+
+@functools.lru_cache(maxsize=512)
+def _false(recorded: _Same, rule: Rule, stored: Stored, instants: tuple[UnixNs, ...], since: UnixNs) -> frozenset[UnixNs]:
+    try:
+        admitted, may_lack = _values(rule, stored, instants)
+    except NotAnalysed:
+        return frozenset()
+    said = _said(recorded.series, rule, since)
+    return frozenset(
+        UnixNs(int(key[2]))
+        for key in admitted.keys() | said.keys()
+        if (key not in said and key not in may_lack) or (key in said and not said[key] & admitted.get(key, frozenset()))
+    )
+
+
+def _said(recorded: Sequence[Timeline], rule: Rule, since: UnixNs) -> dict[Key, frozenset[str]]:
+    parts: dict[Key, frozenset[str]] = {}
+    for timeline in recorded:
+        labels = labelled(tuple(timeline.labels.items()))
+        for at, number in timeline.samples:
+            if at > since:
+                parts["value", rule.record, str(at), labels] = frozenset({digits(number)})
+    return parts
+
+
 _Told = Mapping[UnixNs, Mapping[str, float]]
 """By instant, the values by labels."""
 
 
 def _told(reader: Reader, rule: Rule, expression: str, engine: Engine, facts: Facts) -> _Told:
     """What ``expression`` is at each instant at which the rule was evaluated."""
+    stored = engine.stored(expression, reader)
     return {
-        at: {_labels(labels): number for labels, number in engine.vector(expression, reader, at).items()}
+        at: {labelled(labels): number for labels, number in stored.vector(expression, at).items()}
         for at in _instants(reader, (rule,), facts)
     }
 
@@ -160,7 +213,7 @@ def _saying(reader: Reader, rule: Rule, told: _Told) -> Reader:
     """A copy in which the rule said that."""
 
     def change(timeline: Timeline) -> Timeline:
-        labels = _labels(tuple(timeline.labels.items()))
+        labels = labelled(tuple(timeline.labels.items()))
         return timeline.changed(lambda at, number: told[at].get(labels) if at in told else number)
 
     return reader.with_series(Source.RULES, rule.record, change)
@@ -175,13 +228,12 @@ class _Hop:
     def said(self, reader: Reader) -> Seen:
         if gap := unread(reader, Source.RULES):
             return gap
+        if not self._facts.is_ours and not any(reader.series(Source.RULES, rule.record) for rule in self._rules):
+            reason = f"this stack records no {self._rules[0].record}"
+            return Gap(source=Source.RULES, at=UnixNs(0), reason=reason, request="", is_blind=True)
         parts: dict[Key, Thing] = {}
         for rule in self._rules:
-            for timeline in reader.series(Source.RULES, rule.record):
-                labels = _labels(tuple(timeline.labels.items()))
-                for at, number in timeline.samples:
-                    if at > self._facts.since:
-                        parts["value", rule.record, str(at), labels] = frozenset({digits(number)})
+            parts.update(_said(reader.series(Source.RULES, rule.record), rule, self._facts.since))
         instants, scrapes = _instants(reader, self._rules, self._facts), self._scrapes(reader)
         is_late = not instants or (scrapes and scrapes[-1] - instants[-1] > 3e9 * self._interval_s())
         if scrapes:
@@ -200,7 +252,7 @@ class _Hop:
         parts: dict[Key, Thing] = {("evaluated",): frozenset({"to the end"})}
         may_lack: set[Key] = set()
         unknown = ""
-        instants = tuple(_instants(reader, self._rules, self._facts) or scrapes[-1:])
+        instants = tuple(_instants(reader, self._rules, self._facts) or scrapes)
         for rule in self._rules:
             try:
                 found, lacking = _values(rule, self._engine.stored(rule.expression, reader), instants)
@@ -293,13 +345,13 @@ def _values(rule: Rule, stored: Stored, instants: tuple[UnixNs, ...]) -> tuple[M
     parts: dict[Key, frozenset[str]] = {}
     may_lack: set[Key] = set()
     for at in instants:
-        views = [stored.vector(text, at, hidden) for hidden in stored.not_yet_stored(at) for text in _around(rule.expression)]
+        views = [view for hidden in stored.not_yet_stored(at) for view in _views(rule.expression, stored, at, hidden)]
         admitted: dict[Labels, set[str]] = {}
         for view in views:
             for labels, number in view.items():
-                admitted.setdefault(labels, set()).update(_roundings(number))
+                admitted.setdefault(labels, set()).update(roundings(number))
         for labels, found in admitted.items():
-            key = ("value", rule.record, str(at), _labels(labels))
+            key = ("value", rule.record, str(at), labelled(labels))
             parts[key] = frozenset(found)
             if any(labels not in view for view in views):
                 may_lack.add(key)
@@ -315,30 +367,45 @@ def digits(number: float) -> str:
     return "NaN" if math.isnan(number) else f"{number:.9g}"
 
 
+def _views(expression: str, stored: Stored, at: UnixNs, hidden: Hidden) -> Iterator[Vector]:
+    """The value, and what a rank on the edge of a bucket may make of it."""
+    found = stored.vector(expression, at, hidden)
+    yield found
+    if any(stored.is_edge(number) for number in found.values()):
+        for text in _around(expression):
+            yield stored.vector(text, at, hidden)
+
+
 @functools.lru_cache(maxsize=1024)
 def _around(expression: str) -> tuple[str, ...]:
-    """The expression, and what a rank on the edge of a bucket may make of it."""
+    """The same quantile of a rank that is a hair lower, and higher. Empty: it is no quantile."""
     found = re.match(r"histogram_quantile\(\s*([\d.]+)\s*,", expression)
     if found is None:
-        return (expression,)
+        return ()
     share = float(found[1])
-    return expression, *(f"histogram_quantile({share * by!r},{expression[found.end() :]}" for by in (1 - _TIE, 1 + _TIE))
+    return tuple(f"histogram_quantile({share * by!r},{expression[found.end() :]}" for by in (1 - _TIE, 1 + _TIE))
 
 
 @functools.lru_cache(maxsize=65536)
-def _roundings(number: float) -> frozenset[str]:
+def roundings(number: float) -> frozenset[str]:
+    """A value as it may be rounded."""
     return frozenset(digits(number * by) for by in (1 - _ROUNDING, 1.0, 1 + _ROUNDING))
 
 
 @functools.lru_cache(maxsize=65536)
-def _labels(labels: Labels) -> str:
+def labelled(labels: Labels) -> str:
+    """A label set as it is compared: without the name."""
     return ",".join(f"{name}={text}" for name, text in sorted(labels) if name != "__name__")
 
 
 def _instants(reader: Reader, rules: Sequence[Rule], facts: Facts) -> Sequence[UnixNs]:
     """Instants at which any of the rules was evaluated."""
-    timelines = (timeline for rule in rules for timeline in reader.series(Source.RULES, rule.record))
-    return sorted({at for timeline in timelines for at, _ in timeline.samples if at > facts.since})
+    return _evaluated(tuple(_Same(reader.series(Source.RULES, rule.record)) for rule in rules), facts.since)
+
+
+@functools.lru_cache(maxsize=512)
+def _evaluated(families: tuple[_Same, ...], since: UnixNs) -> tuple[UnixNs, ...]:
+    return tuple(sorted({at for family in families for timeline in family.series for at, _ in timeline.samples if at > since}))
 
 
 def _unit(rule: Rule) -> str:

@@ -17,6 +17,7 @@ from assertions import (
     knee,
     loss,
     others,
+    panels,
     pipeline,
     pushed,
     rtt,
@@ -89,12 +90,16 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "alerts/stored": (Source.ROWS,),
     "alerts/resolved": (Source.RECEIVER, Source.ROWS),
     "alerts/silent": (Source.ALERTS, Source.RECEIVER, Source.ROWS),
+    **{f"{quantity}/panel": (Source.PANELS,) for quantity in panels.QUANTITIES},
 }
 """Every claim, with the sources it needs."""
 
 
-def check(evidence: Evidence) -> Findings:
-    """Every claim about the run, judged; the same findings for the same evidence."""
+def check(evidence: Evidence, *, control: bool = True) -> Findings:
+    """Every claim about the run, judged; the same findings for the same evidence.
+
+    control: lies are planted, too; most of the time goes into them.
+    """
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
     is_drill = evidence.info.scenario.drill is not None
     facts = dataclasses.replace(facts, others=None if is_drill else others.why(facts, reader))
@@ -117,7 +122,7 @@ def check(evidence: Evidence) -> Findings:
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += alerts.verdicts(facts, reader) if is_drill else (*rtt.verdicts(reader), *pushed.verdicts(facts, reader))
     verdicts += _not_shown(evidence.info, {verdict.claim for verdict in verdicts}, reader)
-    planted = tuple(_planted(judged, judgements, reader, chains))
+    planted = tuple(_planted(judged, judgements, reader, chains)) if control else ()
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,
@@ -248,7 +253,7 @@ def _verdict(judgement: Judgement, facts: Facts, reader: Reader, ruler: Ruler) -
         blind=judgement.gap.reason if judgement.gap is not None and judgement.gap.is_blind else None,
         because=judgement.admitted.because,
         effect=effects.effect(judgement, facts, reader) if status is Status.FAIL else None,
-        evidence=tuple(effects.evidence(judgement, facts, reader, CLAIMS[step.claim])),
+        evidence=tuple(effects.evidence(judgement, facts, reader, CLAIMS.get(step.claim, (Source.PANELS,)))),
         alpha=judgement.admitted.alpha,
     )
 
@@ -323,7 +328,9 @@ def _status(scenario: Scenario, verdicts: Sequence[Verdict], planted: Sequence[P
     if any(verdict.status is Status.FAIL for verdict in told.values()):
         return Status.FAIL
     blind = {verdict.claim for verdict in verdicts if verdict.blind is not None}
-    required = [claim for claim in _required(scenario, CLAIMS) if claim not in blind]
+    # Whoever gave no panels has none that could lie.
+    has_panels = any(claim.endswith("/panel") for claim in told)
+    required = [claim for claim in _required(scenario, CLAIMS) if claim not in blind and (has_panels or not claim.endswith("/panel"))]
     statuses = [told[claim].status if claim in told else Status.INCONCLUSIVE for claim in required]
     if not all(lie.is_localised for lie in planted):
         statuses.append(Status.INCONCLUSIVE)

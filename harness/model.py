@@ -389,6 +389,8 @@ class Source(enum.StrEnum):
     """Deliveries of Alertmanager, in the receiver's own log."""
     FAULTS = "faults"
     """What the drill did: our own truth."""
+    PANELS = "panels"
+    """What panels showed: their queries and reads, asked as a page asks them."""
 
 
 @value
@@ -611,6 +613,8 @@ class Scenario:
     """None: calls are placed."""
     knee: KneeSearch | None = None
     """None: limits are judged over the whole run."""
+    panels: str | None = None
+    """Path of the panels to judge. None: those that ship, on our own stack."""
 
 
 @value

@@ -20,6 +20,7 @@ from harness.caller.signaling import PROTOCOL
 from harness.check import check, undecidable
 from harness.clock import Clock
 from harness.collect import truth
+from harness.collect.panels import Panels
 from harness.collect.ruler import NO_RULER
 from harness.collect.sources import Sources
 from harness.errors import EnvironmentFault, UsageError
@@ -27,6 +28,7 @@ from harness.load import schedule
 from harness.load.estimate import longest_call_s
 from harness.load.launch import place_calls
 from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Source, Status, Target, UnixNs, Verdict, value
+from harness.rules.panelfile import panels
 from harness.rundir import RunDir
 from harness.sound import ogg_opus
 from harness.watch import Breach, Watch, drain
@@ -41,6 +43,7 @@ Progress = Callable[[str], None]
 
 MONITORING = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
 RECORDING = MONITORING / "rules" / "recording.yml"
+PANELS = MONITORING / "panels.yml"
 FORGETS_RATIO = 0.7
 """Share of the rules' window that passes after the load."""
 _PATIENCE_S = 60.0
@@ -130,6 +133,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
 
         return report(judge(drill(order, progress=progress).path))
     clock = Clock.start()
+    shown = _panels(order)
     if order.target is not None:
         target.reach(order.target)
     run_dir = RunDir.create(order.runs)
@@ -139,13 +143,18 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
         run_dir.write_plans(plans)
         if order.calibration is not None:
             run_dir.write_calibration(order.calibration)
-        with Sources(stack.target, plans, clock=clock, sink=run_dir.observe) as sources:
+        with (
+            Sources(stack.target, plans, clock=clock, sink=run_dir.observe) as sources,
+            Panels(stack.target, shown, scale=float(stack.settings.get("time_scale", 1)), clock=clock) as pages,
+        ):
             info = _begin(order, run_dir, stack, sources, clock)
+            run_dir.observe(Source.PANELS, pages.before())
             try:
                 with sources.recording():
                     info = _place(order, run_dir, stack, info, plans, clock, progress)
                     drain(sources, info, is_embedded=stack.target.is_embedded, forget_s=_forget_s(info), clock=clock, progress=progress)
-                progress("reading samples, rows and rooms")
+                progress("reading panels, samples, rows and rooms")
+                run_dir.observe(Source.PANELS, pages.after(info.load_started_at or info.started_at, scrape_s=_scrape_s(info)))
                 info = dataclasses.replace(info, read_at=sources.read(_window_start(info)))
                 if (account := sources.account()) is not None:
                     run_dir.write_json("realtime.json", account)
@@ -153,6 +162,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
             except KeyboardInterrupt:
                 progress("interrupted again: judging what is there")
                 sources.give_up("interrupted before it was read")
+                run_dir.observe(Source.PANELS, pages.given_up("interrupted before they were asked"))
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
             run_dir.write_info(dataclasses.replace(info, parts=placed(stack.usage(), order.home), cost=sources.cost()))
     return report(judge(run_dir.path))
@@ -311,9 +321,26 @@ def _forget_s(info: RunInfo) -> float:
     return FORGETS_RATIO * window_s if window_s <= _PATIENCE_S else 0.0
 
 
+def _panels(order: Order) -> tuple[str, str] | None:
+    """Name and text of the panels to judge. None: whoever brings a stack without them has none that we know of."""
+    if order.scenario.panels is None and order.target is not None and not order.target.is_embedded:
+        return None
+    path = Path(order.scenario.panels) if order.scenario.panels else PANELS
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise UsageError(f"{path}: cannot be read: {exc}") from exc
+    panels(text, file=path.name)
+    return path.name, text
+
+
+def _scrape_s(info: RunInfo) -> float:
+    return float(info.settings.get("scrape_interval_s", 15.0))
+
+
 def _window_start(info: RunInfo) -> UnixNs:
     """The longest window of a rule and two scrapes before the run: a counter's value before the first call, and all that a rule saw at it."""
-    before_s = 2 * float(info.settings.get("scrape_interval_s", 15.0)) + _window_s(info)
+    before_s = 2 * _scrape_s(info) + _window_s(info)
     return UnixNs(info.started_at - round(1e9 * before_s))
 
 

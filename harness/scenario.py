@@ -66,6 +66,10 @@ SHAPE = Table(
             shape=Text(choices=tuple(Grade)),
             says="full: both sides are decoded and kept; light: headers only, decoded around an expected onset; full if absent",
         ),
+        "panels": Key(
+            shape=Text(),
+            says="a panel file beside the scenario, shown and judged instead of deploy/monitoring/panels.yml (docs/claims/panels.md)",
+        ),
         "turns": Key(
             shape=Listing(
                 of=Table(
@@ -209,6 +213,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         grade=Grade(data.get("grade", Grade.FULL)),
         drill=None if drill is None else _drill(document),
         knee=_knee(document),
+        panels=str(Path(document.file).parent / data["panels"]) if "panels" in data else None,
     )
 
 

@@ -16,6 +16,9 @@ QUANTITIES = {
     "tts": "TTS",
     "rtt": "RTT",
     "sfu": "SFU",
+    "sip": "SIP",
+    "active": "active calls",
+    "targets": "service status",
     "slo": "limits",
     "availability": "targets",
 }

@@ -21,6 +21,7 @@ SFU = (
     "livekit_session_start_time_ms_count",
     "livekit_packet_loss_total",
     "livekit_(rtt_ms|jitter_us|packet_loss_percent)_(sum|count)",
+    "livekit_sip_calls_(active|terminated)",
 )
 RULES = ("voice_agent:.+", "livekit_packet_loss_ratio", "livekit_jitter_ms", "livekit_rtt_mean_ms")
 """Names that recording rules write."""
@@ -29,8 +30,8 @@ REFUSALS = (
     "prometheus_tsdb_(out_of_order|too_old|out_of_bound)_samples_total",
 )
 """What Prometheus counts of itself of samples that were pushed to it and that it did not take."""
-SCRAPES = ("up", "scrape_samples_scraped", "prometheus_rule_group_(iterations_total|interval_seconds)")
-"""What Prometheus says of itself: the instants of its scrapes, and how often it evaluated its rules."""
+SCRAPES = ("up", "scrape_samples_scraped", "probe_success", "prometheus_rule_group_(iterations_total|interval_seconds)")
+"""What Prometheus says of itself: the instants of its scrapes, and how often it evaluated its rules; and what probes of a target came to."""
 
 HISTOGRAM = ("_bucket", "_sum", "_count")
 """What a histogram's name ends with in its series."""

@@ -95,6 +95,19 @@ def nearest_rank(wanted: float, values: Sequence[float]) -> float | None:
     return sorted(values)[max(rank, 1) - 1]
 
 
+def quantile_bucket(wanted: float, buckets: Sequence[tuple[float, float]], *, stretch: float = 1.0) -> tuple[float, float]:
+    """The edges between which ``histogram_quantile()`` of these buckets lies, whatever it interpolates: those of the bucket that holds the rank.
+
+    buckets: (upper bound, cumulative count), ascending, the last bound +Inf. stretch: the most by which one bucket's count may have been stretched
+    against another's. A rank on the edge of a bucket may fall to either side; beyond the last finite bound the quantile is that bound.
+    """
+    rank, most = wanted * buckets[-1][1], stretch * (1 + 1e-9)
+    low = next(index for index, (_, count) in enumerate(buckets) if count * most >= rank)
+    high = next((index for index, (_, count) in enumerate(buckets) if count > 0 and count >= rank * most), len(buckets) - 1)
+    last = len(buckets) - 2
+    return (buckets[min(low, last + 1) - 1][0] if low else 0.0), buckets[min(high, last)][0]
+
+
 def admitted_counts(values: Sequence[tuple[float, float]], bounds: Sequence[float]) -> Iterator[tuple[int, int]]:
     """How many of the uncertain values (lowest, highest) lie at or below each of ``bounds``: surely, and possibly."""
     lows, highs = sorted(low for low, _ in values), sorted(high for _, high in values)

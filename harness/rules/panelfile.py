@@ -14,6 +14,12 @@ from harness.model import value
 from harness.rules.scale import scaled_expression, to_ms
 
 SCHEMA = 1
+FILE = "panel file"
+"""Table of the rows of a run that keep its panels: columns ``file`` and ``text``."""
+ASKED = "asked"
+"""Table of the rows that tell what was asked of Prometheus: columns ``line``, and ``at``, the instants in nanoseconds."""
+REFUSED = "refused"
+"""Table of the rows that tell which question a server would not answer."""
 
 
 class Kind(enum.StrEnum):

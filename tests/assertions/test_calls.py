@@ -16,7 +16,7 @@ from tests.fakes.evidence import LATENCIES_S, after, info, plan, record
 
 def verdict(evidence: Evidence, claim: str) -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def with_row(index: int, **columns: Any) -> Evidence:

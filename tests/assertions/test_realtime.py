@@ -17,7 +17,7 @@ from tests.fakes.evidence import after
 
 def verdict(evidence: Evidence) -> Verdict:
     """What became of the claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == "calls/realtime")
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == "calls/realtime")
 
 
 def is_told(item: Observation, kind: str) -> bool:

@@ -16,7 +16,7 @@ RULER = Source.AGENT_RULER
 
 def verdict(evidence: Evidence, claim: str) -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def told(stage: str, suffix: str, lie: Callable[[float], float]) -> Evidence:

@@ -15,7 +15,7 @@ from tests.fakes.evidence import TURNS, plan, record
 
 def verdict(evidence: Evidence, claim: str = "tools/rows") -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def with_row(**columns: Any) -> Evidence:

@@ -17,7 +17,7 @@ Rows = Callable[[list[Row]], list[Row]]
 
 def verdict(evidence: Evidence, claim: str = "turns/rows") -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def with_transcripts(change: Rows) -> Evidence:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from assertions import rules
+from assertions import panels, rules
 from assertions.facts import Facts
 from assertions.recomputed import Engine
 from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
+from harness.rules.panelfile import ASKED, FILE, Line
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
 from tests.fakes.evidence import LATENCIES_S as HEARD_S
 from tests.fakes.wire import counted, with_wire
@@ -24,6 +25,8 @@ SCRAPES = "http://127.0.0.1:9090/api/v1/query?query={__name__=~%22up|scrape_samp
 REST = "http://127.0.0.1:54321/rest/v1"
 OWNER = {"instance": "127.0.0.1:9102", "job": "voice-agent"}
 RECORDING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring" / "rules" / "recording.yml"
+SHIPPED = RECORDING.parents[1] / "panels.yml"
+PHONES = {"instance": "127.0.0.1:6790", "job": "livekit-sip"}
 SERVER = {"instance": "127.0.0.1:6789", "job": "livekit"}
 SFU = "http://127.0.0.1:6789/metrics"
 SOCKET = "http://127.0.0.1:54321/realtime/v1/websocket"
@@ -57,7 +60,7 @@ def of(calls: Sequence[CallRecord], *, gap_s: float = GAP_S, **changes: Any) -> 
         gaps=(),
         calibration=calibration(),
     )
-    return _with_rules(replace(base, **changes))
+    return _with_panels(_with_rules(replace(base, **changes)))
 
 
 def _metrics(calls: Sequence[CallRecord], gap_s: float) -> list[Observation]:
@@ -70,7 +73,8 @@ def _metrics(calls: Sequence[CallRecord], gap_s: float) -> list[Observation]:
         scraped_at = UnixNs(at + 400_000_000)
         found += _samples(Source.PROMETHEUS, _counts(calls, scraped_at, gap_s), OWNER, scraped_at, PROMETHEUS)
         found += _samples(Source.PROMETHEUS, counted(calls, scraped_at), SERVER, scraped_at, PROMETHEUS)
-        for target in (OWNER, SERVER):
+        found += _samples(Source.PROMETHEUS, _phones(scraped_at), PHONES, scraped_at, PROMETHEUS)
+        for target in (OWNER, SERVER, PHONES):
             found.append(Sample(source=Source.PROMETHEUS, name="up", labels=target, value=1.0, at=scraped_at, request=PROMETHEUS))
     found += [*_itself(), Poll(source=Source.PROMETHEUS, at=after(70.5), took_s=0.05, count=1, request=PROMETHEUS)]
     return found
@@ -130,6 +134,11 @@ def _counts(calls: Sequence[CallRecord], at: UnixNs, gap_s: float) -> Counts:
     return counts | buckets | latencies
 
 
+def _phones(at: UnixNs) -> Counts:
+    """What the SIP service has counted by ``at``: a line that was busy every ten seconds."""
+    return {("livekit_sip_calls_terminated", (("reason", "busy"), ("result", "client_error"))): float((at - after(0)) // 10_000_000_000)}
+
+
 def _samples(source: Source, counts: Counts, more: Mapping[str, str], at: UnixNs, request: str) -> list[Observation]:
     return [
         Sample(source=source, name=name, labels={**dict(labels), **more}, value=number, at=at, request=request)
@@ -153,6 +162,62 @@ def _with_rules(evidence: Evidence) -> Evidence:
     return replace(evidence, observations=(*evidence.observations, *found))
 
 
+def _with_panels(evidence: Evidence) -> Evidence:
+    """The panels that ship: empty before the calls, asked of Prometheus at four instants, read again after the calls."""
+    kept = Row(
+        source=Source.PANELS, table=FILE, columns={"file": "panels.yml", "text": SHIPPED.read_text()}, at=after(0), request="panels.yml"
+    )
+    evidence = replace(evidence, observations=(*evidence.observations, kept))
+    reader, facts = Reader.of(evidence), Facts.of(evidence)
+    engine = Engine(facts)
+    found: list[Observation] = []
+    for each in panels.drawn(reader, facts):
+        name = each.line.name
+        if each.line.query is None:
+            found += [
+                Row(source=Source.PANELS, table=name, columns={**columns, "#": place}, at=at, request=REST)
+                for at, place, columns in _read(each.line, reader)
+            ]
+            continue
+        for second in (20, 35, 50, 68):
+            at = UnixNs(after(second) + 900_000_000)
+            found.append(Row(source=Source.PANELS, table=ASKED, columns={"line": name, "at": [at]}, at=after(70.5), request=PROMETHEUS))
+            recorded = [one for name in engine.asked(each.line.query).names for one in reader.series(Source.RULES, name)]
+            if recorded and not any(at - one.samples[-1][0] < 1e9 or one.samples[-1][0] > at for one in recorded):
+                continue  # the rule has nothing to say any more, and left a marker
+            for labels, number in engine.vector(each.line.query, reader, at).items():
+                told = {label: text for label, text in labels if label != "__name__"}
+                found.append(Sample(source=Source.PANELS, name=name, labels=told, value=number, at=at, request=PROMETHEUS))
+    found.append(Poll(source=Source.PANELS, at=after(70.6), took_s=0.1, count=len(found), request=PROMETHEUS))
+    return replace(evidence, observations=(*evidence.observations, *found))
+
+
+def _read(line: Line, reader: Reader) -> Iterator[tuple[UnixNs, int | None, dict[str, Any]]]:
+    """What a read of the call history shows before the calls, and after them."""
+    assert line.read is not None
+    table = line.computes.of[0].partition(".")[0]
+    yield after(7), None, {}
+    rows = [row.columns for row in reader.rows.get(table, ())]
+    match line.name:
+        case "overview/calls-24h":
+            yield after(70.6), 0, {"calls": len(rows)}
+        case "overview/mean-duration":
+            lasted = [row["duration_seconds"] for row in rows if isinstance(row["duration_seconds"], int)]
+            yield after(70.6), 0, {"mean_duration_seconds": sum(lasted) / len(lasted) if lasted else None}
+        case "overview/call-volume" if rows:
+            yield after(70.6), 0, {"hour": "2026-11-23T20:00:00+00:00", "calls": len(rows)}
+        case "agent-performance/tool-calls":
+            users = sum(row.columns["role"] == "user" for row in reader.rows.get("transcripts", ()))
+            yield after(70.6), 0, {"tool_calls_per_100_user_turns": 100 * len(rows) / users if users else None}
+        case "agent-performance/top-tools" if rows:
+            yield after(70.6), 0, {"tool_name": "lookup_weather", "calls": len(rows)}
+        case "overview/alerts":
+            for place in range(2):
+                yield after(70.6), place, {"id": str(place), "triggered_at": _stamp(after(30 - place))}
+        case _:
+            yield after(70.6), None, {}
+
+
 def _rows(calls: Sequence[CallRecord]) -> list[Observation]:
     found: list[Observation] = []
     for table, rows in (("calls", _calls(calls)), ("transcripts", _transcripts(calls)), ("tool_executions", _tools(calls))):
@@ -168,6 +233,7 @@ def _calls(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
             "id": f"row-{call.plan.index}",
             "call_id": call.plan.call_id,
             "status": "completed",
+            "start_time": _stamp(call.agent_joined_at),
             "recorded_at": _stamp(call.agent_joined_at),
             "end_time": _stamp(call.left_at),
             "duration_seconds": round((call.left_at - call.placed_at) / 1e9 - 0.3),
@@ -277,6 +343,10 @@ Change = Callable[[Observation], Observation | None]
 
 
 def changed(evidence: Evidence, change: Change) -> Evidence:
-    """A copy in which every observation is put through ``change``; None leaves it out."""
-    kept = (change(item) for item in evidence.observations)
-    return replace(evidence, observations=tuple(item for item in kept if item is not None))
+    """A copy in which every observation is put through ``change``; None leaves it out. Panels show what follows, unless they are changed."""
+    told = [(item, change(item)) for item in evidence.observations]
+    kept = tuple(now for _, now in told if now is not None)
+    has_panels = any(item.source is Source.PANELS for item, _ in told) and any(item.source is Source.RULES for item in kept)
+    if has_panels and all(now is item for item, now in told if item.source is Source.PANELS):
+        return _with_panels(replace(evidence, observations=tuple(item for item in kept if item.source is not Source.PANELS)))
+    return replace(evidence, observations=kept)
