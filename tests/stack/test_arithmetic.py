@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import subprocess
-import time
 from collections.abc import Iterator
 
 import httpx
@@ -13,10 +11,7 @@ import pytest
 
 from harness.measure.counters import increase, rate
 from harness.measure.histogram import quantile
-from harness.model import value
-from harness.stack import ports
-from harness.stack.home import home_dir
-from harness.stack.provision import obtain
+from tests.stack.blocks import Scraped, asked, prometheus
 
 pytestmark = pytest.mark.stack
 
@@ -27,19 +22,6 @@ BOUNDS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, math.inf)
 SERIES, INSTANTS = 120, 25
 
 
-@value
-class Series:
-    """One series as it was scraped."""
-
-    name: str
-    labels: str
-    samples: tuple[tuple[int, float], ...]
-
-
-def silent(_: str) -> None:
-    """Progress that nobody reads."""
-
-
 def scrapes(dice: random.Random) -> list[int]:
     """Instants of twenty minutes of scrapes: a phase, jitter, now and then one missed."""
     phase, missed = dice.randrange(SCRAPE_MS), dice.choice((0.0, 0.0, 0.15))
@@ -47,7 +29,7 @@ def scrapes(dice: random.Random) -> list[int]:
     return [at + dice.choice((0, 0, dice.randrange(5))) for at in instants if dice.random() >= missed]
 
 
-def counter(place: int, dice: random.Random) -> Series:
+def counter(place: int, dice: random.Random) -> Scraped:
     """A counter that is steady, still, bursty, young, or restarted."""
     kind = place % 5
     per_scrape = dice.choice((0.0, 0.3, 3.0, 40.0))
@@ -60,10 +42,10 @@ def counter(place: int, dice: random.Random) -> Series:
         total = 0.0 if at == restarted else total + round(dice.expovariate(1 / per_scrape) if per_scrape else 0)
         if at >= born:
             samples.append((at, total))
-    return Series(name="c_total", labels=f'i="{place}"', samples=tuple(samples))
+    return Scraped(name="c_total", labels=f'i="{place}"', samples=tuple(samples))
 
 
-def histogram(place: int, dice: random.Random) -> Iterator[Series]:
+def histogram(place: int, dice: random.Random) -> Iterator[Scraped]:
     """A histogram of few or many observations, its buckets scraped together."""
     instants = scrapes(dice)
     likely = dice.choice((0.02, 0.3, 3.0))
@@ -77,11 +59,11 @@ def histogram(place: int, dice: random.Random) -> Iterator[Series]:
         for bound in BOUNDS:
             samples[bound].append((at, cumulative[bound]))
     for bound, found in samples.items():
-        yield Series(name="h_bucket", labels=f'i="{place}",le="{"+Inf" if math.isinf(bound) else bound}"', samples=tuple(found))
+        yield Scraped(name="h_bucket", labels=f'i="{place}",le="{"+Inf" if math.isinf(bound) else bound}"', samples=tuple(found))
 
 
 @pytest.fixture(scope="module")
-def recorded() -> tuple[Series, ...]:
+def recorded() -> tuple[Scraped, ...]:
     """What was scraped."""
     dice = random.Random(3)
     counters = [counter(place, dice) for place in range(SERIES)]
@@ -89,56 +71,10 @@ def recorded() -> tuple[Series, ...]:
 
 
 @pytest.fixture(scope="module")
-def engine(recorded: tuple[Series, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def engine(recorded: tuple[Scraped, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A real Prometheus that holds the recorded series."""
-    place = tmp_path_factory.mktemp("engine")
-    text = place / "samples.txt"
-    with text.open("w") as out:
-        for name, kind in (("c_total", "c counter"), ("h_bucket", "h histogram")):
-            out.write(f"# TYPE {kind}\n")
-            for series in recorded:
-                if series.name == name:
-                    out.writelines(f"{name}{{{series.labels}}} {number} {at / 1000:.3f}\n" for at, number in series.samples)
-        out.write("# EOF\n")
-    tool, server = (obtain(name, home=home_dir(), progress=silent).path for name in ("promtool", "prometheus"))
-    subprocess.run([tool, "tsdb", "create-blocks-from", "openmetrics", text, place / "data"], check=True, capture_output=True)
-    (place / "prometheus.yml").write_text("global: {scrape_interval: 15s}\n")
-    port = ports.free(("engine",))["engine"]
-    arguments = (
-        f"--config.file={place}/prometheus.yml",
-        f"--storage.tsdb.path={place}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--storage.tsdb.retention.time=100y",
-    )
-    with (
-        (place / "log").open("w") as log,
-        subprocess.Popen([server, *arguments], stderr=log) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
-    ):
-        try:
-            _wait_ready(client)
-            yield client
-        finally:
-            process.terminate()
-
-
-def _wait_ready(client: httpx.Client) -> None:
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        try:
-            if client.get("/-/ready").status_code == httpx.codes.OK:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail("prometheus did not become ready")
-
-
-def asked(engine: httpx.Client, query: str, at_ms: int) -> dict[str, float]:
-    """The engine's answer by the label i."""
-    answer = engine.get("/api/v1/query", params={"query": query, "time": f"{at_ms / 1000:.3f}"})
-    answer.raise_for_status()
-    return {entry["metric"]["i"]: float(entry["value"][1]) for entry in answer.json()["data"]["result"]}
+    with prometheus(recorded, {"c_total": "c counter", "h_bucket": "h histogram"}, tmp_path_factory.mktemp("engine")) as client:
+        yield client
 
 
 def instants() -> list[int]:
@@ -147,12 +83,12 @@ def instants() -> list[int]:
     return [END_MS - dice.randrange(2 * WINDOW_MS) for _ in range(INSTANTS)]
 
 
-def inside(series: Series, end_ms: int) -> list[tuple[int, float]]:
+def inside(series: Scraped, end_ms: int) -> list[tuple[int, float]]:
     """Samples of the window, whose start is left out."""
     return [(at, number) for at, number in series.samples if end_ms - WINDOW_MS < at <= end_ms]
 
 
-def test_increase_and_rate_are_the_engines(engine: httpx.Client, recorded: tuple[Series, ...]) -> None:
+def test_increase_and_rate_are_the_engines(engine: httpx.Client, recorded: tuple[Scraped, ...]) -> None:
     """Steady, still, bursty, young and restarted counters, jitter and missed scrapes: not one bit apart."""
     counters = [series for series in recorded if series.name == "c_total"]
     edges = [counters[0].samples[-10][0], counters[1].samples[-20][0] + WINDOW_MS]
@@ -165,7 +101,7 @@ def test_increase_and_rate_are_the_engines(engine: httpx.Client, recorded: tuple
 
 
 @pytest.mark.parametrize("wanted", [0.5, 0.9, 0.95, 0.99])
-def test_quantiles_are_the_engines(engine: httpx.Client, recorded: tuple[Series, ...], wanted: float) -> None:
+def test_quantiles_are_the_engines(engine: httpx.Client, recorded: tuple[Scraped, ...], wanted: float) -> None:
     """Of rates, as the recording rules ask for them."""
     for at in instants():
         rates: dict[str, list[tuple[float, float]]] = {}
