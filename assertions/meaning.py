@@ -1,7 +1,7 @@
 """What a reader takes a panel's label to mean, of the raw samples and without its query: the set of numbers that an honest panel may show.
 
-A panel shows what a rule wrote at most one evaluation ago, of samples at most two scrapes older: the window that it is of may begin and end that much
-earlier, and it ends where its samples do. The set is what the number is over every such window.
+A panel shows what a rule wrote at most one evaluation ago, when the newest sample may not have been stored yet. The window that it is of begins at
+the first sample inside and ends at the last one. The set is what the number is over every such window.
 """
 
 from __future__ import annotations
@@ -102,31 +102,28 @@ class _Edges:
     """Where the window of a number that is shown at an instant may begin and end."""
 
     def __init__(self, at: UnixNs, over_s: float, facts: Facts) -> None:
-        scrape_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
-        evaluation_ns = round(1e9 * facts.setting("evaluation_interval_s", 15.0))
-        over_ns = round(1e9 * over_s)
-        self.end = (at - evaluation_ns - 2 * scrape_ns, at)
-        self.start = (at - evaluation_ns - over_ns, at - over_ns + 2 * scrape_ns)
-        self.over_s, self.scrape_s = over_s, scrape_ns / 1e9
+        self.until = at
+        self.since = at - round(1e9 * facts.setting("evaluation_interval_s", 15.0))
+        """The earliest that a rule may have looked."""
+        self.over_s, self._over_ns = over_s, round(1e9 * over_s)
+        self.lookback_ns = round(1e9 * facts.setting("lookback_s", 300.0))
+
+    def newest(self, instants: Sequence[UnixNs]) -> range:
+        """Indices of the samples that may have been the newest: that of any look, and the one before it."""
+        first, last = (bisect.bisect_right(instants, at) - 1 for at in (self.since, self.until))
+        return range(max(first - 1, 0), last + 1)
 
     def windows(self, instants: Sequence[UnixNs]) -> list[tuple[int, int]]:
         """Indices of the first and of the last sample of each window."""
-        # A target that is lost leaves the window as it was, until it has passed.
-        ends = _within(instants, *self.end) or _within(instants, self.start[0], self.end[1])[-1:]
-        starts = _within(instants, *self.start) or _within(instants, self.start[1], self.end[1])[:1]
-        return [(first, last) for first in starts for last in ends if first < last]
+        starts = range(
+            bisect.bisect_left(instants, self.since - self._over_ns), bisect.bisect_right(instants, self.until - self._over_ns) + 1
+        )
+        return [(first, last) for first in starts for last in self.newest(instants) if first < last]
 
     def are_sure(self, instants: Sequence[UnixNs]) -> bool:
         """Whatever the window, it holds the two samples that a rate needs."""
-        return len(_within(instants, self.start[1], self.end[0])) >= 2
-
-    def stretch(self, sampled_s: float) -> float:
-        """The most that extrapolation adds, as a factor."""
-        return 1 + 2.2 * self.scrape_s / max(sampled_s, self.scrape_s)
-
-
-def _within(instants: Sequence[UnixNs], after: int, until: int) -> list[int]:
-    return list(range(bisect.bisect_right(instants, after), bisect.bisect_right(instants, until)))
+        first = bisect.bisect_right(instants, self.until - self._over_ns)
+        return first < bisect.bisect_right(instants, self.since) - 2
 
 
 def _number(computes: Computes, series: Mapping[str, list[Timeline]], edges: _Edges, reader: Reader) -> _Number | None:
@@ -148,6 +145,9 @@ class _Window:
     grown: tuple[float, ...]
     """By column: the caller's own order."""
     stretch: float
+    """The most that extrapolation may add, as a factor."""
+    is_uneven: bool = False
+    """It may add more to one column than to another: it does not reach below zero, and one was nearer to it."""
     is_there: bool = True
 
 
@@ -163,7 +163,12 @@ def _by_target(columns: Sequence[Sequence[Timeline]], edges: _Edges) -> list[lis
         for first, last in edges.windows(instants):
             since, until = instants[first], instants[last]
             sums = tuple(sum(each.between(since, until) for each in column) for column in grown)
-            windows.append(_Window(grown=sums, stretch=edges.stretch((until - since) / 1e9)))
+            # An edge is reached if it is nearer than 1.1 mean spacings.
+            reach = 1.1 / (last - first)
+            begun = [(each.at(since), each.between(since, until)) for column in grown for each in column]
+            is_held = any(low < reach * more for low, more in begun) and any(low for low, _ in begun)
+            is_uneven = is_held or any(min(low, more) < 0 for low, more in begun)
+            windows.append(_Window(grown=sums, stretch=1 + 2 * reach, is_uneven=is_uneven))
         if windows and not edges.are_sure(instants):
             windows.append(_Window(grown=(0.0,) * len(columns), stretch=1.0, is_there=False))
         found.append(windows)
@@ -175,9 +180,14 @@ class _Growing:
 
     def __init__(self, timeline: Timeline) -> None:
         self._instants = [at for at, _ in timeline.samples]
-        values = [number for _, number in timeline.samples]
+        self._raw = values = [number for _, number in timeline.samples]
         lost = itertools.accumulate((before if after < before else 0.0 for before, after in itertools.pairwise(values)), initial=0.0)
         self._values = [number + gone for number, gone in zip(values, lost, strict=True)]
+
+    def at(self, instant: UnixNs) -> float:
+        """As it was scraped. 0 before the first sample."""
+        index = bisect.bisect_right(self._instants, instant) - 1
+        return self._raw[index] if index >= 0 else 0.0
 
     def between(self, since: UnixNs, until: UnixNs) -> float:
         first, last = bisect.bisect_left(self._instants, since), bisect.bisect_right(self._instants, until) - 1
@@ -201,27 +211,20 @@ def _mean(series: Mapping[str, list[Timeline]], edges: _Edges) -> _Number | None
     if not sums or not counts:
         return None
     numbers, is_sure = [], True
-    are_young = _are_young((*sums, *counts), edges)
     for windows in _together(_by_target((sums, counts), edges)):
         total, count = (sum(window.grown[place] for window in windows) for place in (0, 1))
         if count <= 0:
             is_sure = False
             continue
-        # One target: both series are stretched alike, unless they are so young that each is held at its own zero.
-        by = max(window.stretch for window in windows) if len(windows) > 1 or are_young else 1.0
+        by = _uneven(windows)
         numbers += [total / count / by, total / count * by]
     return _Number(span=Range(lo=min(numbers), hi=max(numbers)), is_sure=is_sure) if numbers else None
 
 
-def _are_young(timelines: Sequence[Timeline], edges: _Edges) -> bool:
-    """Some began, or were still near zero, when the window did; or were below it, where nothing is held."""
-    for timeline in timelines:
-        before = timeline.at(UnixNs(edges.start[1]))
-        final = timeline.samples[-1][1] if timeline.samples else 0.0
-        is_below = any(number < 0 for _, number in timeline.samples)
-        if before is None or is_below or 0 < before < final * 2.2 * edges.scrape_s / max(edges.over_s, edges.scrape_s):
-            return True
-    return False
+def _uneven(windows: Sequence[_Window]) -> float:
+    """The most by which one column may be stretched against another, as a factor. One target stretches all alike, but for zeros."""
+    is_uneven = len(windows) > 1 or any(window.is_uneven for window in windows)
+    return max(window.stretch for window in windows) if is_uneven else 1.0
 
 
 def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges) -> _Number | None:
@@ -230,13 +233,13 @@ def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges)
     columns = [[each for each in buckets if float(each.labels["le"]) == bound] for bound in bounds]
     if not bounds:
         return None
-    spans, is_sure, are_young = [], True, _are_young(buckets, edges)
+    spans, is_sure = [], True
     for windows in _together(_by_target(columns, edges)):
         counts = [sum(window.grown[place] for window in windows) for place in range(len(bounds))]
         if counts[-1] <= 0:
             is_sure = False
             continue
-        by = max(window.stretch for window in windows) if len(windows) > 1 or are_young else 1.0
+        by = _uneven(windows)
         spans.append(histogram.quantile_bucket(share, tuple(zip(bounds, counts, strict=True)), stretch=by))
     if not spans:
         return None
@@ -265,12 +268,11 @@ def _now(kind: Kind, series: Mapping[str, list[Timeline]], edges: _Edges, reader
     """A gauge at any scrape that may be the newest. One whose target was lost is not there, or still is."""
     lows, highs, is_sure = [], [], False
     for timeline in (each for found in series.values() for each in found):
-        inside = [number for at, number in timeline.samples if edges.end[0] < at <= edges.end[1]]
-        before = timeline.at(UnixNs(edges.end[0]))
-        if not inside:
+        instants = [at for at, _ in timeline.samples]
+        numbers = [timeline.samples[index][1] for index in edges.newest(instants)]
+        if not numbers or edges.since - instants[edges.newest(instants)[-1]] > edges.lookback_ns:
             continue
-        numbers = [*inside, *([before] if before is not None else [])]
-        is_there = _is_scraped(timeline, edges, reader)
+        is_there = _is_scraped(timeline, instants[edges.newest(instants)[0]], edges, reader)
         lows.append(min(numbers) if is_there or kind is Kind.STATE else min(0.0, *numbers))
         highs.append(max(numbers))
         is_sure = is_sure or is_there
@@ -280,8 +282,8 @@ def _now(kind: Kind, series: Mapping[str, list[Timeline]], edges: _Edges, reader
     return _Number(span=span, is_sure=is_sure)
 
 
-def _is_scraped(timeline: Timeline, edges: _Edges, reader: Reader) -> bool:
+def _is_scraped(timeline: Timeline, since: UnixNs, edges: _Edges, reader: Reader) -> bool:
     """At every scrape that may be the newest it was there."""
     there = {at for at, _ in timeline.samples}
     ups = [up for up in reader.series(Source.PROMETHEUS, "up") if owner(up) == owner(timeline)]
-    return all(at in there for up in ups for at, _ in up.samples if edges.end[0] < at <= edges.end[1])
+    return all(at in there for up in ups for at, _ in up.samples if since < at <= edges.until)

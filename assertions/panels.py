@@ -25,7 +25,7 @@ from harness.rules.lint import lint
 from harness.rules.panelfile import ASKED, FILE, REFUSED, Computes, Line, Panel
 from harness.rules.queries import Query, Use
 
-QUANTITIES = ("active", "ttfw", "calls", "sip", "targets", "alerts", "loss", "jitter", "rtt", "stt", "llm", "tts", "turns", "tools")
+QUANTITIES = ("active", "ttfw", "calls", "sip", "targets", "history", "loss", "jitter", "rtt", "stt", "llm", "tts", "turns", "tools")
 """Of which we ship panels."""
 _KINDS = frozenset({"means", "asked", "data"})
 _DATA = "has data"

@@ -19,6 +19,7 @@ QUANTITIES = {
     "sip": "SIP",
     "active": "active calls",
     "targets": "service status",
+    "history": "alert history",
     "slo": "limits",
     "availability": "targets",
 }

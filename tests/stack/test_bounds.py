@@ -1,7 +1,7 @@
 """The sets of panels and rules against the real engine: no honest trial falls outside, every defect does. Backfilled blocks, instant queries.
 
-A trial is one process with its own scrapes (phase, jitter, misses), traffic (none, rare, dense, bursts, from now on, restarted) and latencies. The rule
-looks up to one evaluation before the panel is asked, and the newest scrape may not have been stored when it does. ``make prove`` makes 10,000.
+A trial is one process with its own scrapes (phase, jitter, misses), traffic (none, rare, dense, bursts, from now on, restarted) and latencies. The
+rule looks up to one evaluation before the panel is asked, and the newest scrape may not have been stored when it does. ``make prove``: 10,000.
 """
 
 from __future__ import annotations
