@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from harness.model import value
@@ -91,22 +92,23 @@ def _grown(samples: Samples) -> float:
     return grown
 
 
-def unextrapolated_increase(samples: Samples, first: int, start_ms: int) -> float | None:
+def unextrapolated_increase(samples: Samples, first: int, start_ms: int, following: float | None = None) -> float | None:
     """``increase()`` of VictoriaMetrics: from the last sample before the window to the last one in it. None: no series there.
 
-    samples: all up to the window's end. first: index of the first one inside. The order of the decisions is that of VictoriaMetrics
+    samples: all up to the window's end. first: index of the first one inside. following: value of the sample after the window. The order of the decisions is that of VictoriaMetrics
     app/vmselect/promql/rollup.go, rollupDelta.
     """
-    inside = _continued(samples)[first:]
-    before = _before(samples, first, start_ms)
-    if before is None and inside:
-        step = abs(inside[1][1] - inside[0][1]) if len(inside) > 1 else 0.0
-        is_new = abs(inside[0][1]) < 10 * ((step or 10) + 1)
-        base = 0.0 if is_new else inside[0][1]
-        return inside[-1][1] - base
-    if before is None:
-        return None
-    return inside[-1][1] - _continued(samples)[before][1] if inside else 0.0
+    known = _continued(samples)
+    inside = known[first:]
+    if not inside:
+        return None if _before(samples, first, start_ms) is None else 0.0
+    if first:
+        return inside[-1][1] - known[first - 1][1]
+    # Born inside: at 0, unless its first value is far more than it grows by.
+    after = inside[1][1] if len(inside) > 1 else following
+    step = 10.0 if after is None else abs(after - inside[0][1])
+    is_new = abs(inside[0][1]) < 10 * (step + 1)
+    return inside[-1][1] - (0.0 if is_new else inside[0][1])
 
 
 def unextrapolated_rate(samples: Samples, first: int, start_ms: int) -> float | None:
@@ -125,11 +127,12 @@ def unextrapolated_rate(samples: Samples, first: int, start_ms: int) -> float | 
 
 
 def _continued(samples: Samples) -> list[tuple[int, float]]:
-    """As if no restart had taken anything away."""
-    lost, found = 0.0, []
-    for index, (at, number) in enumerate(samples):
-        if index and number < samples[index - 1][1]:
-            lost += samples[index - 1][1]
+    """As if no restart had taken anything away. A fall by less than an eighth is none: it is taken back."""
+    lost, found, before = 0.0, [], -math.inf
+    for at, number in samples:
+        if number < before:
+            lost += before - number if 8 * (before - number) < before else before
+        before = number
         found.append((at, number + lost))
     return found
 

@@ -60,32 +60,6 @@ def _almost_equal(one: float, other: float) -> bool:
     return abs(one - other) / min(abs(one) + abs(other), 1.7976931348623157e308) < _SMALL_DELTA
 
 
-def skipping_quantile(wanted: float, buckets: Sequence[tuple[float, float]]) -> float:
-    """``histogram_quantile()`` of VictoriaMetrics: interpolates from the bound of the last bucket below the rank that counted anything.
-
-    As `quantile` otherwise; app/vmselect/promql/transform.go.
-    """
-    if math.isnan(wanted):
-        return math.nan
-    ordered = sorted(buckets)
-    counts = _monotonic([count for _, count in ordered])
-    if len(ordered) < 2 or not math.isinf(ordered[-1][0]) or not counts[-1]:
-        return math.nan
-    if not 0 <= wanted <= 1:
-        return math.copysign(math.inf, wanted)
-    rank, below, low = wanted * counts[-1], 0.0, 0.0
-    for (bound, _), count in zip(ordered, counts, strict=True):
-        if count <= 0:
-            low = bound
-        elif count < rank:
-            below, low = count, bound
-        elif math.isinf(bound) or count == below:
-            return low
-        else:
-            return low + (bound - low) * ((rank - below) / (count - below))
-    return low
-
-
 def nearest_rank(wanted: float, values: Sequence[float]) -> float | None:
     """The smallest value at or above the share ``wanted`` of all: the ceil(q n)-th, numpy's ``inverted_cdf``. None of no values."""
     if not values:

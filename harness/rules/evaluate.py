@@ -524,7 +524,9 @@ def _growth(name: str, found: _Index, first: int, last: int, start_ms: int, end_
     if not flavour.is_extrapolating:
         known = found.window(0, last)
         inside = sum(at > start_ms for at, _ in known)
-        return (counters.unextrapolated_rate if name == "rate" else counters.unextrapolated_increase)(known, len(known) - inside, start_ms)
+        if name == "rate":
+            return counters.unextrapolated_rate(known, len(known) - inside, start_ms)
+        return counters.unextrapolated_increase(known, len(known) - inside, start_ms, next(iter(found.values[last:]), None))
     if found.has_markers:
         samples = found.window(first, last)
         if len(samples) < 2:
@@ -585,8 +587,10 @@ def _quantile(arguments: Sequence[pp.Expr]) -> _Compiled:
             bound = next((text for name, text in labels if name == "le"), None)
             if bound is not None:
                 groups.setdefault(_unbounded(labels), []).append((float(bound), number))
-        quantile = histogram.quantile if moment.evaluator.flavour.is_extrapolating else histogram.skipping_quantile
-        return {labels: quantile(share, buckets) for labels, buckets in groups.items()}
+        if not moment.evaluator.flavour.is_extrapolating:
+            msg = f"histogram_quantile of {moment.evaluator.flavour.name}"
+            raise NotAnalysed(msg)
+        return {labels: histogram.quantile(share, buckets) for labels, buckets in groups.items()}
 
     return calculate
 
