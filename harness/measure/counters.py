@@ -95,8 +95,8 @@ def _grown(samples: Samples) -> float:
 def unextrapolated_increase(samples: Samples, first: int, start_ms: int, following: float | None = None) -> float | None:
     """``increase()`` of VictoriaMetrics: from the last sample before the window to the last one in it. None: no series there.
 
-    samples: all up to the window's end. first: index of the first one inside. following: value of the sample after the window. The order of the decisions is that of VictoriaMetrics
-    app/vmselect/promql/rollup.go, rollupDelta.
+    samples: all up to the window's end. first: index of the first one inside. following: value of the sample after the window. The order of the
+    decisions is that of VictoriaMetrics app/vmselect/promql/rollup.go, rollupDelta.
     """
     known = _continued(samples)
     inside = known[first:]
