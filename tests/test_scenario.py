@@ -13,7 +13,9 @@ from harness.model import Scenario, TurnPlan
 
 PROMPTS = {"weather": "what is the weather in london today", "goodbye": "thank you goodbye"}
 CLAIMS = ("calls/rows", "calls/status", "ttfw/exporter", "ttfw/rule")
-KEYS = "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, panels, turns, drill, rounds, requires, slo, knee"
+KEYS = (
+    "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, panels, turns, drill, rounds, requires, slo, knee"
+)
 GOOD = """\
 summary: a test
 agent: ref-agent
