@@ -235,7 +235,8 @@ def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges)
         return None
     spans, is_sure = [], True
     for windows in _together(_by_target(columns, edges)):
-        counts = [sum(window.grown[place] for window in windows) for place in range(len(bounds))]
+        # As the engine does: a restart that the count of all hides may show in a bucket.
+        counts = list(itertools.accumulate((sum(window.grown[place] for window in windows) for place in range(len(bounds))), max))
         if counts[-1] <= 0:
             is_sure = False
             continue

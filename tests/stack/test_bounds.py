@@ -168,10 +168,10 @@ def held(count: int, seed: int, place: Path) -> dict[str, int]:
             span = meant.numbers.get(())
             exact = {dict(labels)["i"]: number for labels, number in ours.vector(query, END_MS / 1000).items()}
             number = said[name].get(one.place)
-            if number is None or math.isnan(number):
+            if number is None or not math.isfinite(number):
                 figures["numbers"] += 1
                 figures["outside the meaning"] += span is not None and () not in meant.may_lack
-                figures["not our arithmetic"] += not math.isnan(exact.get(one.place, math.nan))
+                figures["not our arithmetic"] += digits(exact.get(one.place, math.nan)) != digits(math.nan if number is None else number)
                 continue
             figures["numbers"] += 1
             figures["outside the meaning"] += span is None or not span.lo <= number <= span.hi
