@@ -13,6 +13,7 @@ from assertions.recomputed import Engine
 from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
+from harness.rules.evaluate import NotAnalysed, Vector
 from harness.rules.panelfile import ASKED, FILE, Line
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
 from tests.fakes.evidence import LATENCIES_S as HEARD_S
@@ -156,10 +157,18 @@ def _with_rules(evidence: Evidence) -> Evidence:
     for second in range(SECONDS):
         at = UnixNs(after(second) + 700_000_000)
         for rule in rules.shipped(reader, facts):
-            for labels, number in engine.vector(rule.expression, reader, at).items():
+            for labels, number in _known(engine, rule.expression, reader, at).items():
                 found.append(Sample(source=Source.RULES, name=rule.record, labels=dict(labels), value=number, at=at, request=RULE))
     found.append(Poll(source=Source.RULES, at=after(70.5), took_s=0.05, count=len(found), request=RULE))
     return replace(evidence, observations=(*evidence.observations, *found))
+
+
+def _known(engine: Engine, expression: str, reader: Reader, at: UnixNs) -> Vector:
+    """What the server says; nothing where its arithmetic is not known."""
+    try:
+        return engine.vector(expression, reader, at)
+    except NotAnalysed:
+        return {}
 
 
 def _with_panels(evidence: Evidence) -> Evidence:
@@ -185,7 +194,7 @@ def _with_panels(evidence: Evidence) -> Evidence:
             recorded = [one for name in engine.asked(each.line.query).names for one in reader.series(Source.RULES, name)]
             if recorded and not any(at - one.samples[-1][0] < 1e9 or one.samples[-1][0] > at for one in recorded):
                 continue  # the rule has nothing to say any more, and left a marker
-            for labels, number in engine.vector(each.line.query, reader, at).items():
+            for labels, number in _known(engine, each.line.query, reader, at).items():
                 told = {label: text for label, text in labels if label != "__name__"}
                 found.append(Sample(source=Source.PANELS, name=name, labels=told, value=number, at=at, request=PROMETHEUS))
     found.append(Poll(source=Source.PANELS, at=after(70.6), took_s=0.1, count=len(found), request=PROMETHEUS))
