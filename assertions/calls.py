@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from assertions import realtime
+from assertions import answers, realtime
 from assertions.facts import WHOLE, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural, span, total
@@ -31,7 +31,13 @@ def trees(facts: Facts) -> Iterator[Tree]:
             title="rows",
             admits=lambda given, _: given,
             read=lambda reader: _read(reader, _count),
-            defects={"a call's row is lost": _without_last, "a call's row is doubled": _doubled, "a row of no call": _phantom},
+            defects={
+                "a call's row is lost": _without_last,
+                "a call's row is doubled": _doubled,
+                "a row of no call": _phantom,
+                "a call is deleted with all its lines": _deleted,
+                **answers.defects(TABLE, MARK),
+            },
             show=lambda reading: span(total(reading, "rows")),
             explain=lambda difference: _explain_rows(difference, facts),
             would_catch=lambda admitted, said: "1 call",
@@ -69,8 +75,8 @@ def trees(facts: Facts) -> Iterator[Tree]:
 
 def _placed(facts: Facts) -> Reading:
     """One row a call that reached an agent; one that did not may have a row."""
-    parts: dict[Key, Thing] = {}
-    may_lack: set[Key] = set()
+    parts: dict[Key, Thing] = dict(answers.WHOLE)
+    may_lack: set[Key] = set(answers.NOT_TOLD)
     for record in facts.records:
         if record.placed_at is None:
             continue
@@ -80,7 +86,7 @@ def _placed(facts: Facts) -> Reading:
         if not is_sure:
             may_lack.add(key)
     because = ["one row a call that reached an agent"]
-    if may_lack:
+    if may_lack > answers.NOT_TOLD:
         because.append("a call that no agent joined, or that was cut, may have a row or none")
     return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(because))
 
@@ -89,7 +95,7 @@ def _read(reader: Reader, of: Callable[[Row], Thing | None]) -> Seen:
     """The rows of the table, each at its call; what is counted adds up."""
     if gap := unread(reader, Source.ROWS, MARK):
         return gap
-    parts: dict[Key, Thing] = {}
+    parts: dict[Key, Thing] = answers.said(reader, MARK) if of is _count else {}
     kind = {_count: "rows", _status: "status", _duration: "duration"}[of]
     for row in reader.rows.get(TABLE, ()):
         key = (kind, str(row.columns.get("call_id")))
@@ -119,7 +125,7 @@ def _with_row(given: Reading, facts: Facts) -> Iterator[CallRecord]:
     """Calls of which the hop before holds a row, or may hold one."""
     by_id = {record.plan.call_id: record for record in facts.records}
     for key in given.parts:
-        if (record := by_id.get(key[1])) is not None:
+        if len(key) > 1 and (record := by_id.get(key[1])) is not None:
             yield record
 
 
@@ -134,7 +140,7 @@ def _admitted_status(given: Reading, facts: Facts, reader: Reader) -> Reading:
                 admitted.add("active")
                 because.append(f"a dead job's call is closed {DEAD_S:g} s after its last sign of life, or when the agent ends it")
         parts["status", record.plan.call_id] = frozenset(admitted)
-    may_lack = frozenset(("status", key[1]) for key in given.may_lack)
+    may_lack = frozenset(("status", key[1]) for key in given.may_lack if len(key) > 1)
     words = ("the caller hung up, and the stack came to rest", *dict.fromkeys(because))
     return Reading(parts=parts, may_lack=may_lack, may_add=frozenset({"status"}), because=words)
 
@@ -162,7 +168,7 @@ def _admitted_duration(given: Reading, facts: Facts, reader: Reader) -> Reading:
         parts["duration", record.plan.call_id] = Range(lo=math.floor(shortest_s), hi=math.ceil(longest_s))
     # A call that is said to go on has no duration yet: whoever says so is the one to blame.
     is_open = {key for key, thing in given.parts.items() if isinstance(thing, frozenset) and "active" in thing}
-    may_lack = frozenset(("duration", key[1]) for key in given.may_lack | is_open)
+    may_lack = frozenset(("duration", key[1]) for key in given.may_lack | is_open if len(key) > 1)
     because = (
         "the agent's call begins between our dial and the agent's joining",
         "it ends between our leave and our next look at the media server",
@@ -202,14 +208,26 @@ def _would_catch_duration(admitted: Reading, _: Reading) -> str:
 
 
 def _explain_rows(difference: Difference, facts: Facts) -> str:
+    if words := answers.explained(difference, TABLE):
+        return words
     call = facts.named(difference.key[1])
     if difference.kind is Kind.LACKS:
-        return f"{call} was answered and has no row in the table calls"
+        return f"{call} was answered and has no row in the table calls" + _why_gone(difference.key[1], facts)
     if difference.kind is Kind.EXTRA:
         return f"the table calls holds a row of {call}, which nobody placed"
     said = difference.said
     assert isinstance(said, Range)
     return f"{call} has {plural(said.lo, 'row')} in the table calls, may have {span(difference.admitted)}"
+
+
+def _why_gone(call_id: str, facts: Facts) -> str:
+    """What tells a row that was deleted from one that was never written."""
+    reader = Reader.of(facts.evidence)
+    if any(row.columns.get("call_id") == call_id for row in reader.rows.get("transcripts", ())):
+        return ", although its transcripts are there"
+    if any(each == call_id for each, _ in realtime.hearings(reader, facts)):
+        return ": it was written, Realtime told it, and it has been deleted since, with its transcripts and tool calls"
+    return ""
 
 
 def _explain_status(difference: Difference, facts: Facts) -> str:
@@ -225,6 +243,18 @@ def _explain_duration(difference: Difference, facts: Facts) -> str:
 def _without_last(reader: Reader) -> Reader | None:
     rows = reader.rows.get(TABLE, ())
     return reader.with_rows(TABLE, rows[:-1]) if rows else None
+
+
+def _deleted(reader: Reader) -> Reader | None:
+    """``on delete cascade``: what was said in it goes, too."""
+    lie = _without_last(reader)
+    if lie is None:
+        return None
+    gone = reader.rows[TABLE][-1].columns.get("call_id")
+    for table in ("transcripts", "tool_executions"):
+        if table in lie.rows:
+            lie = lie.with_rows(table, [row for row in lie.rows[table] if row.columns.get("call_id") != gone])
+    return lie
 
 
 def _doubled(reader: Reader) -> Reader | None:

@@ -32,7 +32,7 @@ def exported(reader: Reader, names: Names, facts: Facts, source: Source = Source
     if gap := unread(reader, source):
         return gap
     parts = _final(reader, names, source, facts.since)
-    around = _polls_around(reader, names, facts, source)
+    around = polls_around(reader, names, facts, source)
     for key, tracks in _tracks(reader, names, source, facts.since).items():
         for at, before, after in around:
             found = [track.between(before, after) for track in tracks]
@@ -139,7 +139,7 @@ def scrapes(reader: Reader, names: Names, facts: Facts) -> tuple[UnixNs, ...]:
     return tuple(at for at, _ in first.samples if at > facts.since)
 
 
-def _polls_around(reader: Reader, names: Names, facts: Facts, source: Source) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
+def polls_around(reader: Reader, names: Names, facts: Facts, source: Source = Source.AGENT_EXPORTER) -> list[tuple[UnixNs, UnixNs, UnixNs]]:
     """Each scrape, the last poll that had ended before it, and the first that began after it.
 
     After our last poll, which is made when all calls are over, nothing is counted any more.

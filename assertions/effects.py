@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from assertions import agent, calls, rules, stages, tools, turns
+from assertions import active, agent, calls, rules, stages, tools, turns
 from assertions.facts import Facts
 from assertions.ledger import Judgement
 from harness.measure.series import Reader
 from harness.model import Source, TurnRecord
 
-_TABLES = {"calls": calls.TABLE, "turns": turns.TABLE, "tools": tools.TABLE, "pipeline": turns.TABLE}
+_TABLES = {
+    "calls": calls.TABLE,
+    "turns": turns.TABLE,
+    "tools": tools.TABLE,
+    "pipeline": turns.TABLE,
+    "barge-ins": turns.TABLE,
+}
 _METRICS = {
+    "active": active.NAME,
     "turns": turns.COUNTER,
     "tools": tools.COUNTER,
     "ttfw": "voice_agent_ttfw_seconds_count",
@@ -63,7 +70,7 @@ def evidence(judgement: Judgement, facts: Facts, reader: Reader, sources: tuple[
         elif source is Source.ROWS:
             requests = [poll.request for poll in reader.polls.get(source, ()) if f"/{_TABLES[quantity]}?" in (poll.ours or poll.request)]
             requests += [row.request for row in reader.rows.get(_TABLES[quantity], ())]
-        elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER, Source.PANELS):
+        elif source in (Source.SFU_API, Source.REALTIME, Source.AGENT_RULER, Source.PANELS, Source.TOOL_ENDPOINT):
             requests = [poll.request for poll in reader.polls.get(source, ())]
         elif source is Source.SFU_REPORTS:
             requests = ["events"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from harness.measure.delivery import PROOFS, ServerClock, told_by
 from harness.measure.series import Reader
 from harness.measure.stalls import Stall, longest_s, stalled_s, stalls
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
@@ -30,6 +31,12 @@ class Line:
     """None: any words will do."""
     is_sure: bool
     """False: the stack may know of it or not."""
+    over_at: UnixNs | None = None
+    """It had been said by then. None: we do not know by when."""
+    cut_from: str | None = None
+    """What the agent was saying when the caller talked it down: its row holds the beginning of it. None: it was said to the end."""
+    heard_s: float | None = None
+    """How long that was heard."""
 
 
 @value
@@ -108,14 +115,31 @@ def lines(record: CallRecord, health: Sequence[GeneratorHealth], found_stalls: S
     is_complete = record.outcome is CallOutcome.COMPLETED
     heard = [turn.index for turn in record.turns if turn.first_word_at is not None]
     last_heard = max(heard, default=0)
+    spoken = {turn.index: turn for turn in record.turns}
 
-    def add(turn: int, role: str, text: str | None, *, is_sure: bool) -> None:
-        found.append(Line(call_id=record.plan.call_id, turn=turn, role=role, text=text if is_sure else None, is_sure=is_sure))
+    def add(turn: int, role: str, text: str | None, over_at: UnixNs | None, *, is_sure: bool) -> None:
+        text = text if is_sure else None
+        is_cut = role == ASSISTANT and turn in record.talked_over
+        heard_at = record.greeted_at if turn == 0 else spoken[turn].first_word_at if turn in spoken else None
+        heard_s = (over_at - heard_at) / 1e9 if is_cut and over_at is not None and heard_at is not None else None
+        found.append(
+            Line(
+                call_id=record.plan.call_id,
+                turn=turn,
+                role=role,
+                text=None if is_cut else text,
+                is_sure=is_sure,
+                over_at=over_at,
+                cut_from=text if is_cut else None,
+                heard_s=heard_s,
+            )
+        )
 
     if record.greeted_at is not None or record.plan.greeting is not None or not is_whole:
         is_sure = record.greeted_at is not None and (is_complete or (is_whole and last_heard > 0))
-        add(0, ASSISTANT, record.plan.greeting, is_sure=is_sure)
-    spoken = {turn.index: turn for turn in record.turns}
+        # The caller speaks when the greeting is over.
+        first_at = record.turns[0].user_speech_started_at if record.turns else record.left_at
+        add(0, ASSISTANT, record.plan.greeting, first_at, is_sure=is_sure)
     for index, plan in enumerate(record.plan.turns, start=1):
         turn = spoken.get(index)
         if turn is None and is_whole:
@@ -124,11 +148,13 @@ def lines(record: CallRecord, health: Sequence[GeneratorHealth], found_stalls: S
         still_s = 0.0 if turn is None else stalled_s(turn, found_stalls)
         is_garbled = turn is None or is_stuttered(turn, health) or still_s > JITTER_BUFFER_S
         is_torn = turn is not None and longest_s(turn, found_stalls) > TORN_S
-        add(index, USER, None if is_garbled else plan.text, is_sure=is_heard)
-        add(index, ASSISTANT, None if is_garbled else plan.reply, is_sure=is_heard and not is_torn and (is_complete or index < last_heard))
+        is_spoken = is_heard and not is_torn and (is_complete or index < last_heard)
+        answered_at, over_at = (turn.first_word_at, turn.agent_speech_ended_at) if turn is not None else (None, None)
+        add(index, USER, None if is_garbled else plan.text, answered_at, is_sure=is_heard)
+        add(index, ASSISTANT, None if is_garbled else plan.reply, over_at, is_sure=is_spoken)
         if is_torn:
-            add(index, USER, None, is_sure=False)
-            add(index, ASSISTANT, None, is_sure=False)
+            add(index, USER, None, None, is_sure=False)
+            add(index, ASSISTANT, None, None, is_sure=False)
     return tuple(found)
 
 
@@ -148,6 +174,20 @@ def late_s(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> float | None:
     until = max(turn.user_speech_ended_at, turn.first_word_at or turn.user_speech_ended_at)
     late = [(end - start) / 1e9 for line in health for start, end in line.late if start <= until and end >= turn.user_speech_started_at]
     return max(late, default=None)
+
+
+def server_clock(reader: Reader, facts: Facts) -> ServerClock | None:
+    """How the database's clock stands to ours. None: nobody said, and it is another machine's."""
+    told = [told_by(row) for row in reader.rows.get(PROOFS, ())]
+    found = next((each for each in told if isinstance(each, ServerClock)), None)
+    return ServerClock(offset_s=0.0, error_s=0.0) if found is None and facts.is_ours else found
+
+
+def rowless(reader: Reader, facts: Facts) -> frozenset[str]:
+    """Our calls without a row in ``calls``, although that table was read: no line and no tool call can be stored of them, nor stay."""
+    if unread(reader, Source.ROWS, "/calls?"):
+        return frozenset()
+    return frozenset(facts.indices) - {str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
 
 
 def unread(reader: Reader, source: Source, mark: str = "") -> Gap | None:

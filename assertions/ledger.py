@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 
 from harness.measure.series import Reader
-from harness.model import Gap, Status, value
+from harness.model import Gap, Light, Status, value
 
 Key = tuple[str, ...]
 """One thing that a hop says: ``("le", "1")``, ``("sum",)``, ``("row", call, "user", "2")``. The first word is its kind."""
@@ -104,6 +104,10 @@ class Step:
     """The smallest lie that would be caught, given what is admitted and what was said."""
     needs: str = ""
     """What would decide a run that would not have shown one of the defects."""
+    reads: frozenset[str] = frozenset()
+    """Names of the series and tables without which it is blind, where those are not all that its tree reads."""
+    light: Light = Light.MONITORING
+    """Whose fault a difference is: of the agent where a step looks at what it did, not at what is told of it."""
 
 
 @value

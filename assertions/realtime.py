@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from assertions.facts import Facts, unread
+from assertions.facts import Facts, server_clock, unread
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Seen, Step, Thing, exactly
 from assertions.words import plural, span, total
-from harness.measure.delivery import HEARD, PROOFS, Break, Canary, Heard, ServerClock, Told, call_changes, deaf, is_excused, told_by
+from harness.measure.delivery import HEARD, PROOFS, Break, Canary, Heard, Told, call_changes, deaf, is_excused, told_by
 from harness.measure.series import Reader
 from harness.model import Row, Source, UnixNs
 
@@ -53,7 +53,7 @@ def plural_span(number: Range) -> str:
 def _admitted(given: Reading, facts: Facts, reader: Reader) -> Reading:
     """For each row that is there: that it began, and, if it has ended, that it did."""
     told = [told_by(row) for row in reader.rows.get(PROOFS, ())]
-    clock = next((each for each in told if isinstance(each, ServerClock)), None)
+    clock = server_clock(reader, facts)
     gaps = deaf(
         [each for each in told if isinstance(each, Canary)],
         [each for each in told if isinstance(each, Break)],
@@ -100,7 +100,7 @@ def _read(reader: Reader, facts: Facts) -> Seen:
     if gap := unread(reader, Source.REALTIME):
         return gap
     heard: dict[str, dict[str, list[Heard]]] = {}
-    for call_id, each in _hearings(reader, facts):
+    for call_id, each in hearings(reader, facts):
         heard.setdefault(call_id, {}).setdefault(_what(each.kind, each.key), []).append(each)
     parts: dict[Key, Thing] = {}
     for call_id, by_what in heard.items():
@@ -115,7 +115,7 @@ def _read(reader: Reader, facts: Facts) -> Seen:
     return Reading(parts=parts)
 
 
-def _hearings(reader: Reader, facts: Facts) -> Iterator[tuple[str, Heard]]:
+def hearings(reader: Reader, facts: Facts) -> Iterator[tuple[str, Heard]]:
     """Of our own calls, each with its id; an older run knows them by the ids of their rows."""
     by_row = {str(row.columns.get("id")): str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
     for row in reader.rows.get(HEARD, ()):
@@ -159,10 +159,10 @@ def _told_otherwise(
     """Of the last call whose events hold one that is wanted, every such event becomes ``change`` of it."""
 
     def defect(reader: Reader) -> Reader | None:
-        calls = [call_id for call_id, each in _hearings(reader, facts) if wanted(each)]
+        calls = [call_id for call_id, each in hearings(reader, facts) if wanted(each)]
         if not calls:
             return None
-        ours = {(each.key, each.at) for call_id, each in _hearings(reader, facts) if call_id == calls[-1] and wanted(each)}
+        ours = {(each.key, each.at) for call_id, each in hearings(reader, facts) if call_id == calls[-1] and wanted(each)}
         rows: list[Row] = []
         for row in reader.rows.get(HEARD, ()):
             is_it = (row.columns.get("key"), row.columns.get("at")) in ours

@@ -14,7 +14,7 @@ from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Step, Thing, Tree
 from assertions.words import span
 from harness.measure.series import Labels, Reader, Timeline
-from harness.model import Gap, Row, Source
+from harness.model import Gap, Row, Source, UnixNs
 
 TABLE = "stages"
 WORDS = {"stt": "recognitions", "llm": "model calls", "tts": "segments"}
@@ -80,13 +80,13 @@ def _exporter(quantity: str, facts: Facts) -> Step:
         admits=lambda given, _: _histogram(given),
         read=lambda reader: _measured(reader) or counted.exported(reader, metric, facts),
         defects={
-            "an observation is lost": _lost(quantity, both),
+            "an observation is lost": _told(quantity, facts, lambda count, total: (count - 1, total), both),
             "a sentinel is exported as a value": _told(
-                quantity, lambda count, total: (count + 1, total + SENTINEL_S[quantity]), both, is_whole=True
+                quantity, facts, lambda count, total: (count + 1, total + SENTINEL_S[quantity]), both
             ),
-            "zeros for seconds": _told(quantity, lambda count, total: (count, 0.0), both, is_whole=True),
-            "milliseconds for seconds": _told(quantity, lambda count, total: (count, total * 1000), both, is_whole=True),
-            "300 ms too long": _told(quantity, lambda count, total: (count, total + TOO_LONG_S * count), both, is_whole=True),
+            "zeros for seconds": _told(quantity, facts, lambda count, total: (count, 0.0), both),
+            "milliseconds for seconds": _told(quantity, facts, lambda count, total: (count, total * 1000), both),
+            "300 ms too long": _told(quantity, facts, lambda count, total: (count, total + TOO_LONG_S * count), both),
         },
         show=_show,
         explain=lambda difference: _explain(difference, facts, quantity, "the agent's exporter"),
@@ -103,7 +103,7 @@ def _samples(quantity: str, facts: Facts) -> Step:
         admits=lambda given, reader: _stored(given, reader, metric, facts),
         read=lambda reader: _moved(reader, metric, facts) or counted.stored(reader, metric, facts),
         defects={
-            "an observation is not stored": _lost(quantity, (Source.PROMETHEUS,)),
+            "an observation is not stored": _told(quantity, facts, lambda count, total: (count - 1, total), (Source.PROMETHEUS,)),
             "samples end in the middle of the load": counted.ended_early(metric, facts),
         },
         show=_show,
@@ -146,73 +146,36 @@ def _stored(given: Reading, reader: Reader, metric: counted.Names, facts: Facts)
     return counted.scraped(given, reader, metric, facts)
 
 
-def _lost(quantity: str, sources: tuple[Source, ...]) -> Defect:
-    """The last observation is missing from the instant at which it was made. It took no more than what every reader saw it add to the sum."""
+def _told(quantity: str, facts: Facts, lie: Callable[[float, float], tuple[float, float]], sources: tuple[Source, ...]) -> Defect:
+    """``lie``: of count and sum, from the first observation on. A sum must go on growing: one that falls is a restart to Prometheus."""
 
     def defect(reader: Reader) -> Reader | None:
-        final = max((each.samples[-1][1] for each in reader.series(sources[0], f"{name(quantity)}_count") if each.samples), default=0.0)
-        around = {source: around for source in counted.BOTH if (around := _sums_around(reader, source, quantity, final))}
-        if not around:
+        if not any(reader.grown(each, sources[0], facts.since) for each in reader.series(sources[0], f"{name(quantity)}_count")):
             return None
-        took_s = min(after - before for before, after in around.values())
         for source in sources:
-            reader = _retold(reader, source, quantity, _less(took_s, around[source][0] if source in around else 0.0), final)
+            reader = _retold(reader, source, quantity, lie, facts.since)
         return reader
 
     return defect
 
 
-def _less(took_s: float, before: float) -> Callable[[float, float], tuple[float, float]]:
-    """One observation less. A text may be read between its count and its sum: no lie makes the sum fall."""
-    return lambda count, total: (count - 1, max(total - took_s, before))
-
-
-def _sums_around(reader: Reader, source: Source, quantity: str, final: float) -> tuple[float, float] | None:
-    """The sum before the count came to ``final``, and in the end, as this source saw it; of a series born with it, less the mean.
-
-    None: it did not see it.
-    """
-    stem = name(quantity)
-    totals = {tuple(sorted(each.labels.items())): each for each in reader.series(source, f"{stem}_sum")}
-    for count in reader.series(source, f"{stem}_count"):
-        total = totals.get(tuple(sorted(count.labels.items())))
-        if not final or total is None or not count.samples or count.samples[-1][1] != final:
-            continue
-        whole = total.samples[-1][1]
-        before = [at for at, number in count.samples if number < final]
-        return (total.at(before[-1]) or 0.0) if before else whole - whole / final, whole
-    return None
-
-
-def _told(
-    quantity: str, lie: Callable[[float, float], tuple[float, float]], sources: tuple[Source, ...], *, is_whole: bool = False
-) -> Defect:
-    """``lie``: of count and sum. is_whole: told from the first observation on; else of the last one."""
-
-    def defect(reader: Reader) -> Reader | None:
-        counts = [each for each in reader.series(sources[0], f"{name(quantity)}_count") if each.samples and each.samples[-1][1]]
-        if not counts:
-            return None
-        for source in sources:
-            reader = _retold(reader, source, quantity, lie, 1.0 if is_whole else counts[0].samples[-1][1])
-        return reader
-
-    return defect
-
-
-def _retold(
-    reader: Reader, source: Source, quantity: str, lie: Callable[[float, float], tuple[float, float]], since_count: float
-) -> Reader:
-    """Of each process that exports the histogram; from the moment at which it had counted so many."""
+def _retold(reader: Reader, source: Source, quantity: str, lie: Callable[[float, float], tuple[float, float]], since: UnixNs) -> Reader:
+    """Of each process that exports the histogram, what it grew by."""
     stem = name(quantity)
     totals = {tuple(sorted(each.labels.items())): each for each in reader.series(source, f"{stem}_sum")}
     lies: dict[tuple[str, Labels], dict[int, float]] = {}
     for count in reader.series(source, f"{stem}_count"):
         owner = tuple(sorted(count.labels.items()))
+        if owner not in totals:
+            continue
+        before = count.at(since) or 0.0, totals[owner].at(since) or 0.0
         for at, number in count.samples:
-            total = totals[owner].at(at) if owner in totals else None
-            if number >= since_count and total is not None:
-                lies.setdefault(("_count", owner), {})[at], lies.setdefault(("_sum", owner), {})[at] = lie(number, total)
+            total = totals[owner].at(at) or 0.0
+            # A text may be read between the sum and the count of one observation: each is told otherwise from where it began to grow.
+            lied = lie(number - before[0], total - before[1])
+            for which, base, honest, told in zip(("_count", "_sum"), before, (number, total), lied, strict=True):
+                if at > since and honest > base:
+                    lies.setdefault((which, owner), {})[at] = base + told
     for suffix in ("_count", "_sum"):
         reader = reader.with_series(source, stem + suffix, _from(lies, suffix))
     return reader

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from assertions import counted
-from assertions.facts import ASSISTANT, USER, Facts, unread
+from assertions import answers, counted
+from assertions.facts import ASSISTANT, USER, Facts, rowless, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree
 from assertions.words import quoted, span
 from harness.measure.alignment import aligned, words_of
+from harness.measure.delivery import PROOFS
 from harness.measure.series import Reader, Timeline
+from harness.measure.word_error import word_error_ratio
 from harness.model import Row, Source
 
 TABLE = "transcripts"
@@ -24,16 +26,17 @@ ROLES = (USER, ASSISTANT)
 
 def trees(facts: Facts) -> Iterator[Tree]:
     """The rows, and the counter with its samples."""
-    yield Tree(root="spoken", truth=_spoken(facts), steps=(_rows_step(facts),), reads=frozenset({TABLE}))
+    yield Tree(root="spoken", truth=_spoken(facts), steps=(_rows_step(facts),), reads=frozenset({TABLE, "calls", PROOFS}))
     yield Tree(root="spoken", truth=_counted(facts), steps=_counter_steps(facts), reads=frozenset(NAMES))
 
 
 def _rows_step(facts: Facts) -> Step:
     return Step(
         claim="turns/rows",
+        reads=frozenset({TABLE}),
         source="spoken",
         title="transcripts rows",
-        admits=lambda given, _: given,
+        admits=lambda given, reader: _stored(given, facts, reader),
         read=lambda reader: _transcripts(reader, facts),
         defects={
             "a transcript row is lost": _changed(facts, lambda rows, at: [*rows[:at], *rows[at + 1 :]]),
@@ -41,6 +44,7 @@ def _rows_step(facts: Facts) -> Step:
             "a transcript is cut short": _changed(facts, lambda rows, at: [*rows[:at], _cut(rows[at]), *rows[at + 1 :]]),
             "user and assistant are swapped": _changed(facts, lambda rows, at: [*rows[:at], _swapped(rows[at]), *rows[at + 1 :]]),
             "rows are out of order": _reordered,
+            **answers.defects(TABLE, MARK),
         },
         show=_show_rows,
         explain=lambda difference: _explain_row(difference, facts),
@@ -50,22 +54,34 @@ def _rows_step(facts: Facts) -> Step:
 
 def _spoken(facts: Facts) -> Reading:
     """Every line that was said, by call, role and place; the order of those rows that are there."""
-    parts: dict[Key, Thing] = {}
-    may_lack: set[Key] = set()
+    parts: dict[Key, Thing] = dict(answers.WHOLE)
+    may_lack: set[Key] = set(answers.NOT_TOLD)
     places: dict[tuple[str, str], int] = {}
     torn = {call_id for call_id, lines in facts.lines_of.items() if len({(line.turn, line.role) for line in lines}) < len(lines)}
     for line in facts.lines:
         place = places[line.call_id, line.role] = places.get((line.call_id, line.role), 0) + 1
         key = ("row", line.call_id, line.role, str(place))
         parts[key] = frozenset({ANYTHING if line.text is None else words_of(line.text)})
-        if not line.is_sure:
+        if not line.is_sure or line.cut_from is not None:  # of a reply that was talked down its own claim tells
             may_lack.add(key)
         # Which piece of a torn prompt a row tells is not known, and so not its place.
         parts["order", line.call_id] = frozenset({"in order", "out of order"} if line.call_id in torn else {"in order"})
         may_lack.add(("order", line.call_id))
     because = ["the words of the prompts, and of the script where the agent has one; case and punctuation do not count"]
+    if (band := facts.evidence.info.scenario.word_error_ratio) is not None:
+        because.append(f"a recogniser may get {band * 100:g} % of the words of a sentence wrong")
     if any(key[0] == "row" for key in may_lack):
         because.append("a line that was not answered, not heard to its end, or said while our own media was late, may be missing or differ")
+    return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(because))
+
+
+def _stored(given: Reading, facts: Facts, reader: Reader) -> Reading:
+    """A row each; none of a call without a row of its own. How late it was written is for pipeline/rows to say."""
+    parts, may_lack, because = dict(given.parts), set(given.may_lack), list(given.because)
+    gone = rowless(reader, facts)
+    may_lack.update(key for key in parts if key[0] == "row" and key[1] in gone)
+    if gone:
+        because.append("a call that has no row in calls can have none here: the one refers to the other")
     return Reading(parts=parts, may_lack=frozenset(may_lack), because=tuple(because))
 
 
@@ -76,7 +92,7 @@ def _transcripts(reader: Reader, facts: Facts) -> Seen:
     by_call: dict[str, list[Row]] = {}
     for row in reader.rows.get(TABLE, ()):
         by_call.setdefault(str(row.columns.get("call_id")), []).append(row)
-    parts: dict[Key, Thing] = {}
+    parts = answers.said(reader, MARK)
     for call_id, rows in by_call.items():
         parts.update(_of_call(call_id, sorted(rows, key=_instant), facts))
     return Reading(parts=parts)
@@ -90,6 +106,8 @@ def _of_call(call_id: str, rows: list[Row], facts: Facts) -> Iterator[tuple[Key,
         written = [place for place, row in enumerate(rows) if str(row.columns.get("role")) == role]
         wanted = [_wanted(lines[place].text) for place in spoken]
         found = [words_of(str(rows[place].columns.get("content"))) for place in written]
+        if (band := facts.evidence.info.scenario.word_error_ratio) is not None and role == USER:
+            found = within(wanted, found, band)
         extra = len(spoken)
         for pair in aligned(wanted, found):
             if pair.found is None:
@@ -104,6 +122,16 @@ def _of_call(call_id: str, rows: list[Row], facts: Facts) -> Iterator[tuple[Key,
             yield ("row", call_id, role, str(pair.wanted + 1)), frozenset({ANYTHING if is_free else words})
     told = [row for _, row in sorted(order)]
     yield ("order", call_id), frozenset({"in order" if told == sorted(told) else "out of order"})
+
+
+def within(wanted: Sequence[str | None], found: Sequence[str], band: float) -> list[str]:
+    """What was found, in the words that were wanted wherever a recogniser may have heard the one for the other."""
+    told = list(found)
+    for pair in aligned(wanted, found):
+        words = None if pair.wanted is None else wanted[pair.wanted]
+        if words is not None and pair.found is not None and word_error_ratio(words, found[pair.found]) <= band:
+            told[pair.found] = words
+    return told
 
 
 def _wanted(text: str | None) -> str | None:
@@ -121,6 +149,8 @@ def _show_rows(reading: Reading) -> str:
 
 
 def _explain_row(difference: Difference, facts: Facts) -> str:
+    if words := answers.explained(difference, TABLE):
+        return words
     call = facts.named(difference.key[1])
     if difference.key[0] == "order":
         return f"{call}: the rows of transcripts are not in the order of the conversation"
@@ -134,7 +164,14 @@ def _explain_row(difference: Difference, facts: Facts) -> str:
             why = "was said once and is there twice" if again and again[0].role == role else "nobody said"
             return f"{call}: transcripts holds a line of the {role} that {why}: {said}"
         case Kind.OTHER:
-            return f"{call}: line {place} of the {role} is {said} in transcripts; what was said is {admitted}"
+            return f"{call}: line {place} of the {role} is {said} in transcripts{_cut_words(difference)}; what was said is {admitted}"
+
+
+def _cut_words(difference: Difference) -> str:
+    """``, cut short after 3 of 6 words``, if the text is the beginning of what was said."""
+    said, admitted = span(difference.said).split(), span(difference.admitted).split()
+    is_cut = len(said) < len(admitted) and said == admitted[: len(said)]
+    return f", cut short after {len(said)} of {len(admitted)} words" if is_cut else ""
 
 
 def _changed(facts: Facts, change: Callable[[list[Row], int], list[Row]]) -> Defect:

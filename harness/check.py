@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from assertions import (
+    active,
     agent,
     alerts,
     availability,
+    barge_ins,
     calls,
     effects,
     jitter,
@@ -35,11 +37,13 @@ from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
 
-_QUANTITIES = (calls, turns, tools, ttfw, stages, sfu, loss, jitter, rtt, availability, pipeline)
+_QUANTITIES = (calls, active, turns, barge_ins, tools, ttfw, stages, sfu, loss, jitter, rtt, availability, pipeline)
 _OURS = ("spoken", "provoked", "heard", "wire")
 """Roots that rest on our own media being on time."""
 _OF_NOBODY = ("availability", "pipeline")
 """Quantities that are the same whoever calls."""
+_DEEDS = frozenset({"tools/endpoint"})
+"""Hops at which we see what the agent did ourselves: truth to those that tell of it."""
 CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "calls/answered": (),
     "slo/ttfw-p50": (),
@@ -53,9 +57,13 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "calls/status": (Source.ROWS,),
     "calls/duration": (Source.ROWS,),
     "calls/realtime": (Source.ROWS, Source.REALTIME),
+    "active/exporter": (Source.AGENT_EXPORTER,),
+    "active/samples": (Source.PROMETHEUS,),
     "turns/rows": (Source.ROWS,),
     "turns/exporter": (Source.AGENT_EXPORTER,),
     "turns/samples": (Source.PROMETHEUS,),
+    "barge-ins/rows": (Source.ROWS,),
+    "tools/endpoint": (Source.TOOL_ENDPOINT,),
     "tools/rows": (Source.ROWS,),
     "tools/exporter": (Source.AGENT_EXPORTER,),
     "tools/samples": (Source.PROMETHEUS,),
@@ -159,11 +167,18 @@ def _not_shown(info: RunInfo, told: Collection[str], reader: Reader) -> Iterator
 
 def _blinded(tree: Tree, lacking: Mapping[str, str]) -> Tree:
     """The tree of a target that has not all of its metrics or tables: its hops show nothing, for the reason that the target gives."""
-    reason = next((why for name, why in lacking.items() if any(read == name or read.startswith(f"{name}_") for read in tree.reads)), None)
-    if reason is None:
-        return tree
-    steps = tuple(dataclasses.replace(step, read=lambda _: _blind(reason)) for step in tree.steps)
-    return dataclasses.replace(tree, steps=steps)
+
+    def why(step: Step) -> str | None:
+        reads = step.reads or tree.reads
+        return next(
+            (reason for name, reason in lacking.items() if any(read == name or read.startswith(f"{name}_") for read in reads)), None
+        )
+
+    def blinded(step: Step) -> Step:
+        reason = why(step)
+        return step if reason is None else dataclasses.replace(step, read=lambda _: _blind(reason))
+
+    return dataclasses.replace(tree, steps=tuple(blinded(step) for step in tree.steps)) if lacking else tree
 
 
 def _shared(tree: Tree, facts: Facts) -> Tree:
@@ -171,7 +186,7 @@ def _shared(tree: Tree, facts: Facts) -> Tree:
     if facts.others is None:
         return tree
     steps = tuple(
-        dataclasses.replace(step, admits=_at_least(step)) if step.source == tree.root and _is_of_series(step) else step
+        dataclasses.replace(step, admits=_at_least(step)) if step.source in (tree.root, *_DEEDS) and _is_of_series(step) else step
         for step in tree.steps
     )
     return dataclasses.replace(tree, steps=steps)
@@ -220,6 +235,8 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
             reasons.append(f"{claim}: the drill has no near misses")
         if not scenario.turns and quantity in ("turns", "ttfw", "tools"):
             reasons.append(f"{claim}: the scenario has no turns; give it one")
+        elif quantity == "barge-ins" and not any(turn.barge_in_after_s for turn in scenario.turns):
+            reasons.append(f"{claim}: no turn of the scenario barges in; give one barge_in_after_s")
         elif quantity == "tools" and not any(turn.tool for turn in scenario.turns):
             reasons.append(f"{claim}: no turn of the scenario provokes a tool; give one a tool")
         if claim in limits and limits[claim] is None:
@@ -242,7 +259,7 @@ def _verdict(judgement: Judgement, facts: Facts, reader: Reader, ruler: Ruler) -
     is_open = status is Status.INCONCLUSIVE
     return Verdict(
         claim=step.claim,
-        light=Light.MONITORING,
+        light=step.light,
         status=status,
         hop=step.title,
         sentence=sentence,
@@ -270,7 +287,7 @@ def _decided(judgement: Judgement, facts: Facts, ruler: Ruler) -> tuple[Status, 
         span = f" (somewhere between {judgement.since} and here: {step.source} could not be read)" if judgement.since != step.source else ""
         return Status.FAIL, _explained(judgement, said) + span
     # Theirs may stand in for one of ours that was lost.
-    if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS:
+    if facts.others is not None and _is_of_series(step) and judgement.since not in CLAIMS.keys() - _DEEDS:
         return Status.INCONCLUSIVE, facts.others
     if judgement.admitted_defects and not judgement.is_faithful:
         needs = f"; to decide it: {step.needs}" if step.needs else ""
@@ -298,7 +315,7 @@ def _unread(gap: Gap) -> str:
 def _unjudged(step: Step, exc: Exception) -> Verdict:
     return Verdict(
         claim=step.claim,
-        light=Light.MONITORING,
+        light=step.light,
         status=Status.INCONCLUSIVE,
         hop=step.title,
         sentence=f"voxproof itself failed over this evidence ({type(exc).__name__}: {exc}); please report it with the run directory",

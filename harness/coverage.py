@@ -58,6 +58,7 @@ _ADVICE: Mapping[tuple[Source, Lack], str] = {
     (Source.ROWS, Lack.ABSENT): "give --supabase URL and SUPABASE_SERVICE_KEY; the schema comes with voxproof migrate",
     (Source.REALTIME, Lack.ABSENT): "give a call history whose tables Realtime publishes: voxproof migrate",
     (Source.AGENT_RULER, Lack.ABSENT): "only the reference agent notes what its stages really took: run without --target",
+    (Source.TOOL_ENDPOINT, Lack.ABSENT): "only the reference agent's tools call an endpoint of ours: run without --target",
     (Source.AGENT_EXPORTER, Lack.FORBIDDEN): "name a credential: agent.bearer_env or agent.basic_env",
     (Source.SFU_EXPORTER, Lack.FORBIDDEN): "name a credential: livekit.basic_env (prometheus.username and password of livekit-server)",
     (Source.PROMETHEUS, Lack.FORBIDDEN): "name a credential: prometheus.bearer_env, or a tenant under prometheus.headers",
@@ -196,6 +197,9 @@ def _cover(claim: str, sources: tuple[Source, ...], survey: Survey) -> Cover:
             return Cover(
                 claim=claim, lack=Lack.ABSENT, why="an agent of others keeps no ruler of its stages", unlock=_ADVICE[source, Lack.ABSENT]
             )
+        if source is Source.TOOL_ENDPOINT:
+            why = "the tools of others call another endpoint than ours"
+            return Cover(claim=claim, lack=Lack.ABSENT, why=why, unlock=_ADVICE[source, Lack.ABSENT])
         if source is Source.REALTIME and look is None:
             look = by_source.get(Source.ROWS)
         if look is not None and look.lack is not None:

@@ -33,6 +33,8 @@ class TurnPlan:
     """Name of the tool that the turn must provoke. None: no tool."""
     tool_arguments: Mapping[str, Any] | None = None
     """Arguments the scripted agent passes to ``tool``."""
+    barge_in_after_s: float | None = None
+    """The caller begins so long after the first word of what the agent says before, and talks it down. None: it waits for its end."""
 
 
 class Grade(enum.StrEnum):
@@ -319,6 +321,8 @@ class CallRecord:
     audio_started_at: UnixNs | None = None
     """Instant of the recording's first sample."""
     error: str | None = None
+    talked_over: tuple[int, ...] = ()
+    """Turns whose reply was still going on when the caller barged in; 0: the greeting. Such a reply ended when the agent fell silent."""
 
     @property
     def is_answered(self) -> bool:
@@ -391,6 +395,8 @@ class Source(enum.StrEnum):
     """What the drill did: our own truth."""
     PANELS = "panels"
     """What panels showed: their queries and reads, asked as a page asks them."""
+    TOOL_ENDPOINT = "tool-endpoint"
+    """Ours, which the reference agent's tools call: that they really ran, and with what."""
 
 
 @value
@@ -431,6 +437,10 @@ class Poll:
     request: str
     ours: str = ""
     """The request by our names, where the target has others."""
+    total: int | None = None
+    """Rows that the server counts for the same request by the same eyes. None: it was not asked, or does not say."""
+    total_by_key: int | None = None
+    """Rows that it counts for a key that passes by row level security. None: we have no such key."""
 
 
 @value
@@ -615,6 +625,8 @@ class Scenario:
     """None: limits are judged over the whole run."""
     panels: str | None = None
     """Path of the panels to judge. None: those that ship, on our own stack."""
+    word_error_ratio: float | None = None
+    """Share of the words of a caller's sentence that a recogniser may get wrong. None: none, the agent is scripted."""
 
 
 @value
@@ -706,6 +718,8 @@ class Target:
     is_embedded: bool = False
     agent_ruler: str | None = None
     """Path of the file in which the reference agent notes what its stages took. None: this agent notes nothing."""
+    tool_log: str | None = None
+    """Path of the file in which our endpoint notes what the agent's tools asked of it. None: they call another one."""
     supabase_token: str | None = None
     """Of a role that only reads: ``voxproof_judge``, or a user. None: the key's own role reads."""
     prices: Prices | None = None

@@ -21,7 +21,6 @@ from harness.check import check, undecidable
 from harness.clock import Clock
 from harness.collect import truth
 from harness.collect.panels import Panels
-from harness.collect.ruler import NO_RULER
 from harness.collect.sources import Sources
 from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
@@ -192,8 +191,6 @@ def report(finished: Finished) -> Finished:
 
 def _refuse_undecidable(order: Order) -> None:
     blind = order.target.blind if order.target else {}
-    if order.target is not None and order.target.agent_ruler is None:
-        blind = {Source.AGENT_RULER: NO_RULER, **blind}
     if reasons := undecidable(order.scenario, blind):
         msg = f"{order.scenario.path}: this plan cannot decide what it requires:" + "".join(f"\n  {reason}" for reason in reasons)
         raise UsageError(msg)

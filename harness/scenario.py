@@ -76,6 +76,10 @@ SHAPE = Table(
                     keys={
                         "prompt": Key(shape=Text(), says="name of a recorded prompt in fixtures/audio", is_required=True),
                         "reply": Key(shape=Text(), says="the words a scripted agent answers with; absent: any reply will do"),
+                        "barge_in_after_s": Key(
+                            shape=Number(at_least=0.2, at_most=60),
+                            says="begin so long after the first word of what the agent says before, and talk it down; absent: wait for its end",
+                        ),
                         "tool": Key(
                             shape=Table(
                                 keys={
@@ -113,6 +117,10 @@ SHAPE = Table(
         "rounds": Key(
             shape=Number(is_whole=True, at_least=1, at_most=1000),
             says="how often the caller of each call says them all, one round after the other",
+        ),
+        "word_error_ratio": Key(
+            shape=Number(at_least=0, at_most=1),
+            says="share of the words of a sentence that a recogniser may get wrong in transcripts; absent: none, as for a scripted agent",
         ),
         "requires": Key(
             shape=Listing(of=Text()), says="claims that must be decided: calls/rows, ttfw/* (voxproof list claims)", is_required=True
@@ -211,6 +219,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         impairment=profiles.named(document),
         impairments=profiles.impairments(document),
         grade=Grade(data.get("grade", Grade.FULL)),
+        word_error_ratio=data.get("word_error_ratio"),
         drill=None if drill is None else _drill(document),
         knee=_knee(document),
         panels=str(Path(document.file).parent / data["panels"]) if "panels" in data else None,
@@ -304,6 +313,7 @@ def _turn(document: Document, index: int, prompts: Mapping[str, str]) -> TurnPla
         reply=turn.get("reply"),
         tool=tool["name"] if tool else None,
         tool_arguments=tool.get("arguments") if tool else None,
+        barge_in_after_s=turn.get("barge_in_after_s"),
     )
 
 

@@ -17,6 +17,7 @@ from reports.words import since as elapsed_s
 
 STAGES = ("stt", "llm", "tts")
 SERIES = {
+    "active": ("voice_agent_active_calls", "voice_agent:active_calls"),
     "ttfw": ("voice_agent_ttfw_seconds", "voice_agent:ttfw_seconds"),
     "turns": ("voice_agent_turns_total",),
     "tools": ("voice_agent_tool_calls_total",),
@@ -29,7 +30,13 @@ SERIES = {
     **{stage: (f"voice_agent_{stage}_latency_seconds",) for stage in STAGES},
 }
 """How the names of a quantity's series begin."""
-TABLES = {"calls": "calls", "turns": "transcripts", "tools": "tool_executions", "pipeline": "transcripts"}
+TABLES = {
+    "calls": "calls",
+    "turns": "transcripts",
+    "tools": "tool_executions",
+    "pipeline": "transcripts",
+    "barge-ins": "transcripts",
+}
 """Where a quantity's rows are."""
 _COLUMNS = {
     "calls": ("call_id", "status", "start_time", "end_time", "duration_seconds"),
@@ -106,7 +113,7 @@ def _heard(evidence: Evidence, claim: str) -> Iterable[str]:
         yield from _wire(evidence)
         return
     yield "HEARD by the callers"
-    if claim.startswith(("calls/", "slo/answered")):
+    if claim.startswith(("calls/", "active/", "slo/answered")):
         rows: list[tuple[str, ...]] = [("call", "call_id", "outcome", "placed at", "left at", "turns heard")]
         for record in evidence.records:
             heard = sum(turn.first_word_at is not None for turn in record.turns)

@@ -8,7 +8,9 @@ from harness.model import Status, UnixNs, Verdict
 
 QUANTITIES = {
     "calls": "calls",
+    "active": "active calls",
     "turns": "turns",
+    "barge-ins": "barge-ins",
     "tools": "tool calls",
     "ttfw": "TTFW",
     "stt": "STT",
@@ -17,7 +19,6 @@ QUANTITIES = {
     "rtt": "RTT",
     "sfu": "SFU",
     "sip": "SIP",
-    "active": "active calls",
     "targets": "service status",
     "history": "alert history",
     "slo": "limits",

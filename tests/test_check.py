@@ -14,7 +14,7 @@ from harness.model import CallOutcome, Evidence, Findings, Gap, Observation, Pol
 from tests.fakes import stack
 from tests.fakes.evidence import LATENCIES_S, TURNS, after, health, info, plan, record, scenario
 
-SHIPPED = tuple(claim for claim in CLAIMS if not claim.startswith(("slo/", "load/", "alerts/")))
+SHIPPED = tuple(claim for claim in CLAIMS if not claim.startswith(("slo/", "load/", "alerts/", "barge-ins/")))
 
 
 def statuses(findings: Findings, *wanted: Status) -> set[str]:
@@ -225,7 +225,7 @@ def test_a_bent_ruler_decides_nothing_that_rests_on_it() -> None:
     findings = check(evidence)
 
     assert findings.ruler.bent == "packets left 41.0 ms late at p99, limit 10 ms"
-    assert {"turns/rows", "turns/exporter", "tools/rows", "ttfw/exporter"} <= statuses(findings, Status.INCONCLUSIVE)
+    assert {"turns/rows", "turns/exporter", "tools/endpoint", "ttfw/exporter"} <= statuses(findings, Status.INCONCLUSIVE)
     assert statuses(findings, Status.FAIL) == set()
 
 

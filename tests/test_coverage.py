@@ -67,10 +67,13 @@ def covers(survey: Survey) -> dict[str, Cover]:
 
 
 def test_a_whole_stack_can_be_held_to_everything_but_the_agents_own_stages() -> None:
-    """Only the reference agent keeps a ruler of them."""
+    """Only the reference agent keeps a ruler of them, and has tools that call an endpoint of ours."""
     found = covers(coverage.learned(theirs(), looks("whole")))
 
-    assert {claim for claim, cover in found.items() if cover.lack is not None} == {"stt/exporter", "llm/exporter", "tts/exporter"}
+    assert {claim for claim, cover in found.items() if cover.lack is not None} == {
+        *("stt/exporter", "llm/exporter", "tts/exporter"),
+        "tools/endpoint",
+    }
 
 
 def test_a_bare_stack_is_written_down_with_its_reasons() -> None:
@@ -88,7 +91,7 @@ def test_the_map_tells_what_would_unlock_what() -> None:
 
     lines = [" ".join(line.split()) for line in told.splitlines()]
     assert lines[1].startswith("calls answered rows (forbidden), status (forbidden)")
-    assert lines[2].startswith("turns rows (forbidden), exporter (absent), samples (absent)")
+    assert lines[3].startswith("turns rows (forbidden), exporter (absent), samples (absent)")
     assert "  forbidden: rows: /rest/v1/calls answered 401\n  unlock: name a token that may read: supabase.token_env" in told
 
 

@@ -3,7 +3,8 @@
     calling -> connecting -> waiting -> greeting -> speaking -> listening -> hearing <-> pausing -> speaking ... -> over
     (join)     (media path)  (agent)    (its word)  (a prompt)  (for a reply)           (is it done?)  (next turn)
 
-A reply that never comes is *missed*: like a person, the caller goes on with its next sentence, and hangs up after two misses in a row.
+A reply that never comes is *missed*: like a person, the caller goes on with its next sentence, and hangs up after two misses in a row. A turn whose
+plan says so begins while the agent still speaks: the caller *barges in*, and what it talks over ends when the agent falls silent.
 """
 
 from __future__ import annotations
@@ -161,6 +162,10 @@ class Dialogue:
         """What the agent is saying now."""
         self._last_word_at: UnixNs | None = None
         """Last voiced sample of the greeting or reply that may be over."""
+        self._first_word_at: UnixNs | None = None
+        """First word of the greeting or reply that is heard."""
+        self._talked_over: int | None = None
+        """The turn whose reply the caller has barged into, until the next one is heard."""
         self._is_reply_noted = False
         self._misses = 0
         self._has_missed = False
@@ -247,7 +252,9 @@ class Dialogue:
                 yield from self._note_end()
                 yield from self._next_turn(now)
             case _Phase.HEARING:
+                talked_over = self._turn if self._barge_in_at() is not None else None
                 yield from self._next_turn(now)
+                self._talked_over = talked_over
             case _Phase.OVER:
                 return
 
@@ -255,6 +262,7 @@ class Dialogue:
         self._speaking = heard
         if self._phase in (_Phase.WAITING, _Phase.GREETING):  # waiting: its audio overtook the announcement that it came
             yield _note("greeted", first_word_at=heard.started_at)
+            self._first_word_at = heard.started_at
             self._hear(now)
         elif self._phase is _Phase.LISTENING:
             yield from self._note_reply(heard.started_at)
@@ -278,6 +286,9 @@ class Dialogue:
 
     def _on_silence(self, now: UnixNs, started_at: UnixNs, ended_at: UnixNs) -> Iterator[Action]:
         self._speaking = None
+        if self._talked_over is not None and self._phase in (_Phase.SPEAKING, _Phase.LISTENING):
+            yield _note("talked-over", index=self._talked_over, started_at=started_at, ended_at=ended_at)
+            return
         is_older = self._said is not None and ended_at <= self._said.ended_at
         if self._phase is not _Phase.HEARING or is_older:
             yield _note("overtalk", started_at=started_at, ended_at=ended_at)
@@ -298,6 +309,8 @@ class Dialogue:
 
     def _note_reply(self, first_word_at: UnixNs) -> Iterator[Action]:
         self._is_reply_noted = True
+        self._talked_over = None
+        self._first_word_at = first_word_at
         yield _note("reply", index=self._turn, first_word_at=first_word_at)
 
     def _miss(self, now: UnixNs) -> Iterator[Action]:
@@ -318,6 +331,8 @@ class Dialogue:
             return
         self._turn += 1
         self._said = None
+        self._first_word_at = None
+        self._talked_over = None
         self._is_reply_noted = False
         self._enter(_Phase.SPEAKING, now, SPOKEN_SLACK_S)
         yield Say(prompt=self._plan.turns[self._turn - 1].prompt)
@@ -343,6 +358,14 @@ class Dialogue:
 
     def _hear(self, now: UnixNs) -> None:
         self._enter(_Phase.HEARING, now, SPEECH_LIMIT_S)
+        barge_in_at = self._barge_in_at()
+        if barge_in_at is not None and self.due_at is not None:
+            self.due_at = min(self.due_at, barge_in_at)
+
+    def _barge_in_at(self) -> UnixNs | None:
+        """When the caller talks down what it hears. None: it waits for its end."""
+        after_s = self._plan.turns[self._turn].barge_in_after_s if self._turn < len(self._plan.turns) else None
+        return None if after_s is None or self._first_word_at is None else _after(self._first_word_at, after_s)
 
     def _enter(self, phase: _Phase, now: UnixNs, limit_s: float) -> None:
         self._phase = phase

@@ -14,6 +14,7 @@ reply           index, first_word_at                            first voiced sam
 reply-ended     index, ended_at                                 its last voiced sample
 missed          index                                           no reply within the answer timeout; index 0: no greeting
 overtalk        started_at, ended_at                            the agent spoke, and it answers nothing
+talked-over     index, started_at, ended_at                     what the agent still said of this turn's reply when we barged in
 doubt           index, reason                                   our own evidence voids this turn's latency
 refused-request request, reason                                 the server refused something small (a subscription)
 agent-left      identity, reason, remaining                     it left, or was lost
@@ -90,6 +91,7 @@ def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[Genera
         audio=recorded.get("path"),
         audio_started_at=recorded.get("started_at"),
         error=ended["error"],
+        talked_over=tuple(_talked_over(events)),
     )
     return with_voids(record, (line for line in health if line.process == process))
 
@@ -100,6 +102,15 @@ def _agents(events: Sequence[CallEvent]) -> Iterator[AgentStay]:
     joined = {event.fields["identity"]: event.at for event in reversed(events) if event.kind == "agent-joined"}
     for identity, joined_at in sorted(joined.items(), key=lambda each: each[1]):
         yield AgentStay(identity=identity, joined_at=joined_at, left_at=left.get(identity))
+
+
+def _talked_over(events: Sequence[CallEvent]) -> Iterator[int]:
+    """Turns of which the agent was still speaking when our next prompt began."""
+    starts = {event.fields["index"]: event.fields["started_at"] for event in events if event.kind == "speech"}
+    ends = {event.fields["index"]: event.fields["ended_at"] for event in events if event.kind == "talked-over"}
+    for index, ended_at in ends.items():
+        if index + 1 in starts and ended_at > starts[index + 1]:
+            yield index
 
 
 def _turns(plan: CallPlan, events: Sequence[CallEvent]) -> tuple[TurnRecord, ...]:
@@ -118,7 +129,7 @@ def _turn(plan: CallPlan, index: int, said: Mapping[tuple[str, int], Mapping[str
         user_speech_started_at=speech["started_at"],
         user_speech_ended_at=speech["ended_at"],
         first_word_at=said.get(("reply", index), {}).get("first_word_at"),
-        agent_speech_ended_at=said.get(("reply-ended", index), {}).get("ended_at"),
+        agent_speech_ended_at=(said.get(("reply-ended", index)) or said.get(("talked-over", index), {})).get("ended_at"),
         void=said.get(("doubt", index), {}).get("reason"),
         grade=plan.grade,
     )

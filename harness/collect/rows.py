@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import httpx
+from postgrest import CountMethod
 from postgrest.exceptions import APIError
 from supabase import Client, ClientOptions, create_client
 
@@ -49,7 +50,10 @@ class Rows:
         # No retries: they hide outages. HTTP/1.1: a shared HTTP/2 connection breaks across threads.
         options = ClientOptions(httpx_client=self._http, postgrest_client_retry=False, auto_refresh_token=False, persist_session=False)
         self._client: Client = create_client(self._url, key, options)
+        self._by_key: Client | None = None
+        """Counts what the key itself sees, where another token reads."""
         if token is not None:
+            self._by_key = create_client(self._url, key, options)
             self._client.postgrest.auth(token)
 
     def __enter__(self) -> Rows:
@@ -66,36 +70,64 @@ class Rows:
         """How many of these calls have a row without an end. None: the rows could not be read."""
         if "calls" not in self._tables:
             return None
-        read = self._read("calls", call_ids)
+        read = self._read("calls", call_ids, is_counted=False)
         if any(isinstance(item, Gap) for item in read):
             return None
         return sum(1 for item in read if isinstance(item, Row) and item.columns.get("end_time") is None)
 
-    def _read(self, table: str, call_ids: Sequence[str]) -> tuple[Observation | Gap, ...]:
+    def _read(self, table: str, call_ids: Sequence[str], *, is_counted: bool = True) -> tuple[Observation | Gap, ...]:
         at = self._clock.now()
         theirs, ours, order = self._named(table)
         mark = "" if theirs == table else f"/rest/v1/{table}?"
         request = f"{self._url}/rest/v1/{theirs}?select=*&{ours}=in.({','.join(call_ids)})&order={','.join(order)}"
+        groups = [call_ids[start : start + _IDS] for start in range(0, len(call_ids), _IDS)]
         try:
-            found = [columns for start in range(0, len(call_ids), _IDS) for columns in self._pages(table, call_ids[start : start + _IDS])]
+            read = [self._pages(table, group) for group in groups]
         except APIError as exc:
             return (Gap(source=Source.ROWS, at=at, reason=f"{table}: refused: {exc.code} {exc.message}", request=request, ours=mark),)
         except httpx.HTTPError as exc:
             return (Gap(source=Source.ROWS, at=at, reason=f"{table}: {type(exc).__name__}: {exc}", request=request, ours=mark),)
-        poll = Poll(source=Source.ROWS, at=at, took_s=(self._clock.now() - at) / 1e9, count=len(found), request=request, ours=mark)
+        found = [columns for rows, _ in read for columns in rows]
+        totals = [total for _, total in read]
+        poll = Poll(
+            source=Source.ROWS,
+            at=at,
+            took_s=(self._clock.now() - at) / 1e9,
+            count=len(found),
+            request=request,
+            ours=mark,
+            total=None if None in totals else sum(total for total in totals if total is not None),
+            total_by_key=self._counted_by_key(table, groups) if is_counted else None,
+        )
         told = (self._names.row(table, columns) for columns in found)
         return (poll, *(Row(source=Source.ROWS, table=table, columns=columns, at=at, request=request) for columns in told))
 
-    def _pages(self, table: str, call_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        start = 0
+    def _pages(self, table: str, call_ids: Sequence[str]) -> tuple[list[dict[str, Any]], int | None]:
+        """The rows, and how many the server counts. A server may cap an answer below what was asked for: only an empty page is the last."""
+        rows: list[Any] = []
+        total: int | None = None
         theirs, ours, (first, second) = self._named(table)
         while True:
-            wanted = self._client.table(theirs).select("*").in_(ours, list(call_ids))
-            page: list[Any] = wanted.order(first).order(second).range(start, start + _PAGE - 1).execute().data
-            yield from page
-            start += len(page)
-            if len(page) < _PAGE:
-                return
+            wanted = self._client.table(theirs).select("*", count=None if rows else CountMethod.exact).in_(ours, list(call_ids))
+            answer = wanted.order(first).order(second).range(len(rows), len(rows) + _PAGE - 1).execute()
+            total = answer.count if not rows else total
+            rows += answer.data
+            if not answer.data or (len(answer.data) < _PAGE if total is None else len(rows) >= total):
+                return rows, total
+
+    def _counted_by_key(self, table: str, groups: Sequence[Sequence[str]]) -> int | None:
+        """None: no key but the token's, or one that may not count."""
+        if self._by_key is None:
+            return None
+        theirs, ours, _ = self._named(table)
+        try:
+            counts = [
+                self._by_key.table(theirs).select(ours, count=CountMethod.exact, head=True).in_(ours, list(group)).execute().count
+                for group in groups
+            ]
+        except (APIError, httpx.HTTPError):
+            return None
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     def _named(self, table: str) -> tuple[str, str, tuple[str, str]]:
         """What the target calls a table, its call id, and the columns that order it."""

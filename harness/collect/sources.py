@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -218,9 +217,12 @@ class Sources:
                 row.columns for row in found if isinstance(row, Row) and row.table == "calls" and "recorded_at" in row.columns
             )
             self._keep(Source.ROWS, found)
-        if Source.AGENT_RULER not in self._target.blind:
-            path = None if self._target.agent_ruler is None else Path(self._target.agent_ruler)
-            self._keep(Source.AGENT_RULER, ruler.read(path, frozenset(self._rooms), clock=self._clock))
+        for source, read, path in (
+            (Source.AGENT_RULER, ruler.stages, self._target.agent_ruler),
+            (Source.TOOL_ENDPOINT, ruler.requests, self._target.tool_log),
+        ):
+            if source not in self._target.blind:
+                self._keep(source, read(path, frozenset(self._rooms), clock=self._clock))
         self._look_at_rooms()
         return self._clock.now()
 

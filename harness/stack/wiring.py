@@ -11,7 +11,7 @@ from typing import Any
 
 import harness
 from harness.model import Part, Target
-from harness.stack import agent, alerting, breakage, database, livekit, processes, prometheus, responder, supabase
+from harness.stack import agent, alerting, breakage, database, livekit, processes, prometheus, responder, supabase, tool_endpoint
 from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
@@ -84,7 +84,16 @@ class Wiring:
         self._webhook = self._before("receiver", webhook_rule(sabotage), exits)
         self._store = self._before("gateway", store_rule(sabotage), exits)
         self._alertmanager_address = self._before("alertmanager", alertmanager_rule(sabotage), exits)
+        self._exits = exits
         self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
+
+    @property
+    def has_reference_agent(self) -> bool:
+        return self.has_agent and self.agent_name != responder.NAME
+
+    @property
+    def _tool_log(self) -> Path:
+        return (self.supervisor.logs / tool_endpoint.LOG).resolve()
 
     @property
     def _ruler(self) -> str:
@@ -130,6 +139,7 @@ class Wiring:
             blind={},
             is_embedded=True,
             agent_ruler=self._ruler if self.has_agent else None,
+            tool_log=str(self._tool_log) if self.has_reference_agent else None,
         )
 
     def parts(self) -> tuple[Part, ...]:
@@ -205,7 +215,7 @@ class Wiring:
         )
         livekit.start(self.supervisor, self.obtained["livekit"].path, settings)
         if self.agent_name is not None:
-            extra = {"AGENT_RULER_FILE": self._ruler, **self.seams.agent_environment()}
+            extra = {"AGENT_RULER_FILE": self._ruler, **self._tools(), **self.seams.agent_environment()}
             env = self._agent_environment(self.agent_name, self.port["agent-health"], self.port["agent-metrics"], extra)
             if self.agent_name == responder.NAME:
                 responder.start(self.supervisor, repository=REPOSITORY, env=env)
@@ -226,6 +236,13 @@ class Wiring:
             metrics_port=metrics_port,
             extra={"AGENT_NAME": name, **extra},
         )
+
+    def _tools(self) -> dict[str, str]:
+        if not self.has_reference_agent:
+            return {}
+        endpoint = tool_endpoint.ToolEndpoint(self._tool_log)
+        self._exits.callback(endpoint.close)
+        return {"TOOL_ENDPOINT": endpoint.url}
 
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)

@@ -32,7 +32,11 @@ def with_row(index: int, **columns: Any) -> Evidence:
 @pytest.mark.parametrize(
     ("claim", "columns", "sentence"),
     [
-        ("calls/rows", {"call_id": "somebody"}, "call-2 was answered and has no row in the table calls"),
+        (
+            "calls/rows",
+            {"call_id": "somebody"},
+            "call-2 was answered and has no row in the table calls, although its transcripts are there",
+        ),
         ("calls/rows", {"call_id": "voxproof-k3f9-1"}, "call-1 has 2 rows in the table calls, may have 1"),
         ("calls/status", {"status": "active"}, "the row of call-2 says active after the call was over, may say completed"),
         ("calls/duration", {"duration_seconds": 13000}, "the row of call-2 says 13000 s, may say 20 to 22 s by the caller's own clock"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.check import check
-from harness.model import Evidence, Observation, Row, Sample, Source, Status, Verdict
+from harness.model import Evidence, Light, Observation, Row, Sample, Source, Status, Verdict
 from tests.fakes import stack
 from tests.fakes.evidence import TURNS, plan, record
 
@@ -92,3 +92,45 @@ def test_a_failure_that_did_not_happen_is_blamed_on_the_exporter() -> None:
     found = verdict(stack.changed(stack.run(), change), "tools/exporter")
 
     assert found.sentence == ("the agent's exporter says 0 calls of lookup_weather that succeeded, may say 3: 3 tool calls too few")
+
+
+def asked(**columns: Any) -> Evidence:
+    """An honest run of one call whose tool asked our endpoint otherwise."""
+
+    def change(item: Observation) -> Observation:
+        is_it = isinstance(item, Row) and item.table == "tool-requests"
+        return replace(item, columns={**item.columns, **columns}) if is_it and isinstance(item, Row) else item
+
+    return stack.changed(stack.run([(1.46, 1.08, 1.02)]), change)
+
+
+def test_a_tool_that_never_ran_is_the_agents_fault() -> None:
+    """The monitoring is judged by what ran."""
+    run = stack.changed(stack.run([(1.46, 1.08, 1.02)]), lambda item: None if getattr(item, "table", "") == "tool-requests" else item)
+    found = verdict(run, "tools/endpoint")
+
+    assert (found.status, found.light) == (Status.FAIL, Light.AGENT)
+    assert found.sentence == 'call-1: the agent never ran lookup_weather {"city": "London"}: no request came to the tool\'s endpoint'
+    assert verdict(run).sentence == 'call-1: tool_executions holds lookup_weather {"city": "London"} that succeeded, which no turn provoked'
+
+
+def test_rows_are_judged_by_what_ran_not_by_what_was_provoked() -> None:
+    """An agent that asks for Paris has a row that says Paris."""
+
+    def change(item: Observation) -> Observation:
+        is_it = isinstance(item, Row) and item.table == "tool_executions"
+        return replace(item, columns={**item.columns, "parameters": {"city": "Paris"}}) if is_it and isinstance(item, Row) else item
+
+    paris = stack.changed(asked(arguments={"city": "Paris"}), change)
+
+    assert verdict(paris, "tools/endpoint").status is Status.FAIL
+    assert verdict(paris).is_faithful
+
+
+def test_a_latency_in_seconds_is_told() -> None:
+    """By the endpoint's own measure."""
+    found = verdict(with_row(latency_ms=0))
+
+    assert found.sentence == (
+        'call-1: tool_executions says that lookup_weather {"city": "London"} that succeeded took 0.000 s, it really took 0.049 to 0.068 s'
+    )

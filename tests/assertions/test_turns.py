@@ -50,7 +50,8 @@ def said(row: Row, **columns: str) -> Row:
         ),
         (
             lambda rows: [*rows[:1], said(rows[1], content="what is the weather"), *rows[2:]],
-            "call-1: line 1 of the user is 'what is the weather' in transcripts; what was said is 'what is the weather in london today'",
+            "call-1: line 1 of the user is 'what is the weather' in transcripts, cut short after 4 of 7 words; "
+            "what was said is 'what is the weather in london today'",
         ),
         (
             lambda rows: [said(rows[0], timestamp="2026-11-23T20:00:59.000000+00:00"), *rows[1:]],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -329,3 +330,38 @@ def test_nothing_follows_a_hang_up() -> None:
 
     assert talk.take(at(2), MediaUp()) == ()
     assert talk.due_at is None
+
+
+def impatient(after_s: float) -> CallPlan:
+    """A call whose second prompt begins so long after the first word of the first reply."""
+    call = plan()
+    return dataclasses.replace(call, turns=(call.turns[0], dataclasses.replace(call.turns[1], barge_in_after_s=after_s)))
+
+
+def test_a_caller_barges_into_a_reply() -> None:
+    """It speaks 1 s after the reply's first word; what it talks over ends when the agent falls silent, and is no reply to it."""
+    acts = play(impatient(1.0), (*GREETED, *speech(6.0, 7.5), *speech(10.0, 11.0)))
+
+    assert (7.0, "say goodbye") in acts
+    assert notes(acts, "reply", "talked-over", "reply-ended") == [
+        "reply 1 6.0",
+        "talked-over 1 6.0 7.5",
+        "reply 2 10.0",
+        "reply-ended 2 11.0",
+    ]
+    assert outcome(acts)[1] == "hang up completed"
+
+
+def test_a_reply_that_is_over_before_is_not_talked_down() -> None:
+    """The caller waits for its end as ever."""
+    acts = play(impatient(5.0), (*GREETED, *speech(6.0, 7.0), *speech(10.5, 11.0)))
+
+    assert (8.0, "say goodbye") in acts
+    assert notes(acts, "talked-over") == []
+
+
+def test_an_agent_that_cannot_be_talked_down_is_waited_for() -> None:
+    """It goes on until after the prompt; only then its answer counts."""
+    acts = play(impatient(1.0), (*GREETED, *speech(6.0, 9.6), *speech(10.5, 11.0)))
+
+    assert notes(acts, "talked-over", "reply") == ["reply 1 6.0", "talked-over 1 6.0 9.6", "reply 2 10.5"]

@@ -198,3 +198,17 @@ def test_a_turn_says_how_it_was_measured() -> None:
     (found,) = call_records([light], WHOLE)
 
     assert {turn.grade for turn in found.turns} == {Grade.LIGHT}
+
+
+def test_a_reply_that_was_talked_over_ended_when_the_agent_fell_silent() -> None:
+    """If that was after our next prompt began; one that was over before was heard to its end."""
+    speech = event(9000, "speech", index=2, prompt="goodbye", started_at=9000 * MS, ended_at=10000 * MS)
+    before, after = (event(9500, "talked-over", index=1, started_at=6000 * MS, ended_at=ended * MS) for ended in (8900, 9400))
+    events = [
+        one for one in WHOLE if not (one.kind in ("reply-ended", "speech") and one.fields["index"] in (1, 2) and one.kind == "reply-ended")
+    ]
+    events = [one for one in events if not (one.kind == "speech" and one.fields["index"] == 2)]
+
+    assert record(*events, speech, before).talked_over == ()
+    cut = record(*events, speech, before, after)
+    assert (cut.talked_over, cut.turns[0].agent_speech_ended_at) == ((1,), 9400 * MS)

@@ -16,6 +16,8 @@ class FakeRest:
     def __init__(self, **tables: list[dict[str, object]]) -> None:
         self.tables = tables
         self.requests: list[httpx.Request] = []
+        self.cap = 1000
+        """Most rows of an answer, whatever was asked for."""
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -23,8 +25,9 @@ class FakeRest:
         rows = self.tables.get(request.url.path.rpartition("/")[2], [])
         ids = query["call_id"].removeprefix("in.(").removesuffix(")").split(",")
         found = [row for row in rows if row["call_id"] in ids]
-        start = int(query["offset"])
-        return httpx.Response(200, json=found[start : start + int(query["limit"])], request=request)
+        start, most = int(query.get("offset", 0)), min(int(query.get("limit", 1000)), self.cap)
+        counted = {"content-range": f"0-0/{len(found)}"} if "count=exact" in request.headers.get("prefer", "") else {}
+        return httpx.Response(200, json=found[start : start + most], headers=counted, request=request)
 
 
 def rows(handler: object, token: str | None = None) -> Rows:
@@ -48,14 +51,15 @@ def test_only_our_own_calls_are_asked_for() -> None:
 
 @pytest.mark.parametrize(("token", "bearer"), [(None, "key.key.key"), ("judge.judge.judge", "judge.judge.judge")])
 def test_a_token_reads_in_place_of_the_key(token: str | None, bearer: str) -> None:
-    """The key only opens the door: whose rows are read is the token's to say."""
+    """The key only opens the door: whose rows are read is the token's to say. What the key itself would see is counted, not read."""
     rest = FakeRest(calls=[call("ours")])
     with rows(rest, token) as client:
         client.read(["ours"])
 
-    assert {(request.headers["apikey"], request.headers["authorization"]) for request in rest.requests} == {
-        ("key.key.key", f"Bearer {bearer}")
-    }
+    read = [request for request in rest.requests if request.method == "GET"]
+    counted = {request.headers["authorization"] for request in rest.requests if request.method == "HEAD"}
+    assert {(request.headers["apikey"], request.headers["authorization"]) for request in read} == {("key.key.key", f"Bearer {bearer}")}
+    assert counted == ({"Bearer key.key.key"} if token else set())
 
 
 def test_all_pages_are_read_in_a_total_order() -> None:
@@ -70,6 +74,17 @@ def test_all_pages_are_read_in_a_total_order() -> None:
         "timestamp.asc,id.asc",
         "executed_at.asc,id.asc",
     }
+
+
+def test_a_server_that_caps_answers_below_a_page_is_read_to_the_end() -> None:
+    """It says how many there are."""
+    rest = FakeRest(transcripts=[{"call_id": "a", "id": number} for number in range(230)])
+    rest.cap = 100
+    with rows(rest) as client:
+        read = client.read(["a"])
+
+    assert len([item for item in read if isinstance(item, Row)]) == 230
+    assert [(item.count, item.total) for item in read if isinstance(item, Poll)] == [(0, 0), (230, 230), (0, 0)]
 
 
 def test_many_calls_are_asked_for_in_several_requests() -> None:

@@ -231,7 +231,8 @@ def _rows(calls: Sequence[CallRecord]) -> list[Observation]:
     found: list[Observation] = []
     for table, rows in (("calls", _calls(calls)), ("transcripts", _transcripts(calls)), ("tool_executions", _tools(calls))):
         request = f"{REST}/{table}?select=*"
-        found.append(Poll(source=Source.ROWS, at=after(70.6), took_s=0.01, count=len(rows), request=request))
+        count = len(rows)
+        found.append(Poll(source=Source.ROWS, at=after(70.6), took_s=0.01, count=count, total=count, total_by_key=count, request=request))
         found += [Row(source=Source.ROWS, table=table, columns=columns, at=after(70.6), request=request) for columns in rows]
     return found
 
@@ -289,7 +290,25 @@ def _stages(calls: Sequence[CallRecord]) -> list[Observation]:
         measured = {"programmed_s": took_s, "waited_s": 0.0005, "took_s": took_s, "turn_s": 0.005, "is_cut": False}
         columns = {"room": "-", "stage": stage, **measured}
         found.append(Row(source=Source.AGENT_RULER, table="stages", columns=columns, at=at, request="agent-ruler.jsonl"))
-    return [Poll(source=Source.AGENT_RULER, at=after(70), took_s=0.001, count=len(found), request="agent-ruler.jsonl"), *found]
+    polls = [
+        Poll(source=source, at=after(70), took_s=0.001, count=len(found), request=f"{source}.jsonl")
+        for source in (Source.AGENT_RULER, Source.TOOL_ENDPOINT)
+    ]
+    return [*polls, *found, *_tool_requests(calls)]
+
+
+def _tool_requests(calls: Sequence[CallRecord]) -> list[Observation]:
+    """What the tool's endpoint was asked, and what the agent's ruler had of it."""
+    found: list[Observation] = []
+    for call in calls:
+        for turn in call.turns:
+            asked = call.plan.turns[turn.index - 1].tool_arguments or {"city": "Rome"}
+            if turn.tool and turn.first_word_at:
+                columns = {"room": call.plan.room, "tool_name": turn.tool, "arguments": asked, "took_s": 0.05, "status": 200}
+                noted = {"room": call.plan.room, "stage": "TOOL", "took_s": 0.052, "turn_s": 0.005, "is_cut": False}
+                for source, table, what in ((Source.TOOL_ENDPOINT, "tool-requests", columns), (Source.AGENT_RULER, "stages", noted)):
+                    found.append(Row(source=source, table=table, columns=what, at=turn.first_word_at, request=f"{source}.jsonl"))
+    return found
 
 
 def _transcripts(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
@@ -316,7 +335,7 @@ def _transcripts(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
 
 def _tools(calls: Sequence[CallRecord]) -> list[dict[str, Any]]:
     return [
-        {"call_id": call.plan.call_id, "tool_name": turn.tool, "parameters": {"city": "London"}, "success": True, "latency_ms": 50}
+        {"call_id": call.plan.call_id, "tool_name": turn.tool, "parameters": {"city": "London"}, "success": True, "latency_ms": 53}
         for call in calls
         for turn in call.turns
         if turn.tool and turn.first_word_at
