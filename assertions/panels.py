@@ -27,7 +27,8 @@ from harness.rules.queries import Query, Use
 
 QUANTITIES = ("active", "ttfw", "calls", "sip", "targets", "history", "loss", "jitter", "rtt", "stt", "llm", "tts", "turns", "tools")
 """Of which we ship panels."""
-_KINDS = frozenset({"means", "asked", "data"})
+_KINDS = frozenset({"means", "asked", "data", "split"})
+_AS_PROMISED = "as promised"
 _DATA = "has data"
 
 
@@ -158,6 +159,7 @@ class _Hop:
             line = each.line
             if line.query is not None:
                 parts["data", line.name] = self._data(reader, line)
+                parts["split", line.name] = frozenset({_split(reader, line)})
                 parts.update(_numbers(reader, line))
             else:
                 parts.update(reading(reader, line, self._facts).said)
@@ -208,9 +210,10 @@ class _Hop:
             if line.query is not None and is_raw:
                 before = len(parts)
                 parts["data", line.name] = frozenset({_DATA})
+                parts["split", line.name] = frozenset({_AS_PROMISED})
                 for at in _asked(reader, line):
                     self._add(line, reader, at, parts, may_lack, may_add)
-                if all(key in may_lack for key in list(parts)[before + 1 :]):
+                if all(key in may_lack for key in list(parts)[before + 2 :]):
                     parts["data", line.name] = frozenset({_DATA}) | self._data(reader, line)
                 because.append(f"{line.name}: {each.panel.says}; every window that may have been shown, recomputed of the raw samples")
             elif line.query is not None:
@@ -366,6 +369,9 @@ class _Hop:
                 return f"is asked wrongly: {span(difference.said)}"
             case "data":
                 return f"{span(difference.said)}; its label promises: {each.panel.says}"
+            case "split":
+                wanted = f"one for each {' and '.join(each.line.computes.by)}" if each.line.computes.by else "one line"
+                return f"shows {span(difference.said)}; its label promises {wanted}: {each.panel.says}"
             case "answered":
                 return f"was refused: {span(difference.said)}"
             case "order":
@@ -400,6 +406,16 @@ def _numbers(reader: Reader, line: Line) -> dict[Key, Thing]:
                 if math.isfinite(number):
                     parts["means", line.name, str(at), labels] = Range(lo=number, hi=number)
     return parts | exact
+
+
+def _split(reader: Reader, line: Line) -> str:
+    """What the line is split by that its label does not say, or is not split by although it says so."""
+    shown = reader.series(Source.PANELS, line.name)
+    names = {label for timeline in shown for label in timeline.labels}
+    if more := sorted(names - set(line.computes.by)):
+        return f"{len(shown)} line{'s' if len(shown) > 1 else ''}, split by {' and '.join(more)}"
+    lacking = [label for label in line.computes.by if label not in names]
+    return f"one line for every {' and '.join(lacking)}" if shown and lacking else _AS_PROMISED
 
 
 @functools.lru_cache(maxsize=256)

@@ -14,7 +14,7 @@ from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
 from harness.rules.evaluate import NotAnalysed, Vector
-from harness.rules.panelfile import ASKED, FILE, Line
+from harness.rules.panelfile import ASKED, FILE, REFUSED, Line
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
 from tests.fakes.evidence import LATENCIES_S as HEARD_S
 from tests.fakes.wire import counted, with_wire
@@ -171,11 +171,16 @@ def _known(engine: Engine, expression: str, reader: Reader, at: UnixNs) -> Vecto
         return {}
 
 
-def _with_panels(evidence: Evidence) -> Evidence:
-    """The panels that ship: empty before the calls, asked of Prometheus at four instants, read again after the calls."""
-    kept = Row(
-        source=Source.PANELS, table=FILE, columns={"file": "panels.yml", "text": SHIPPED.read_text()}, at=after(0), request="panels.yml"
+def showing(evidence: Evidence, path: Path) -> Evidence:
+    """The same run with other panels."""
+    return _with_panels(
+        replace(evidence, observations=tuple(item for item in evidence.observations if item.source is not Source.PANELS)), path
     )
+
+
+def _with_panels(evidence: Evidence, path: Path = SHIPPED) -> Evidence:
+    """Panels: empty before the calls, asked of Prometheus at four instants, read again after the calls."""
+    kept = Row(source=Source.PANELS, table=FILE, columns={"file": path.name, "text": path.read_text()}, at=after(0), request=path.name)
     evidence = replace(evidence, observations=(*evidence.observations, kept))
     reader, facts = Reader.of(evidence), Facts.of(evidence)
     engine = Engine(facts)
@@ -188,6 +193,10 @@ def _with_panels(evidence: Evidence) -> Evidence:
                 for at, place, columns in _read(each.line, reader)
             ]
             continue
+        if each.line.query.endswith("]"):
+            told = {"line": name, "status": 400, "error": 'invalid expression type "range vector" for range query'}
+            found.append(Row(source=Source.PANELS, table=REFUSED, columns=told, at=after(70.5), request=PROMETHEUS))
+            continue
         for second in (20, 35, 50, 68):
             at = UnixNs(after(second) + 900_000_000)
             found.append(Row(source=Source.PANELS, table=ASKED, columns={"line": name, "at": [at]}, at=after(70.5), request=PROMETHEUS))
@@ -195,8 +204,8 @@ def _with_panels(evidence: Evidence) -> Evidence:
             if recorded and not any(at - one.samples[-1][0] < 1e9 or one.samples[-1][0] > at for one in recorded):
                 continue  # the rule has nothing to say any more, and left a marker
             for labels, number in _known(engine, each.line.query, reader, at).items():
-                told = {label: text for label, text in labels if label != "__name__"}
-                found.append(Sample(source=Source.PANELS, name=name, labels=told, value=number, at=at, request=PROMETHEUS))
+                shown = {label: text for label, text in labels if label != "__name__"}
+                found.append(Sample(source=Source.PANELS, name=name, labels=shown, value=number, at=at, request=PROMETHEUS))
     found.append(Poll(source=Source.PANELS, at=after(70.6), took_s=0.1, count=len(found), request=PROMETHEUS))
     return replace(evidence, observations=(*evidence.observations, *found))
 
