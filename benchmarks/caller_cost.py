@@ -66,7 +66,7 @@ def main() -> None:
             rows.append(row)
         if arguments.sdk:
             rows.append(sdk_cost(sfu, arguments.sdk, arguments.seconds))
-    result = {"conditions": _conditions(), "rows": rows}
+    result = {"conditions": conditions(), "rows": rows}
     print(json.dumps(result, indent=2) if arguments.json else "\n\n".join(_table(row) for row in rows))
 
 
@@ -225,7 +225,7 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _conditions() -> dict[str, Any]:
+def conditions() -> dict[str, Any]:
     return {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), "load_1m": os.getloadavg()[0]}
 
 

@@ -36,6 +36,8 @@ class Sfu:
     api_key: str
     api_secret: str
     metrics_url: str
+    udp_port: int
+    """Of all media."""
     pid: int
 
     def network(self, mode: PeerMode = PeerMode.SINGLE) -> Network:
@@ -56,6 +58,7 @@ def lone_sfu(logs: Path) -> Iterator[Sfu]:
             api_key=key,
             api_secret=secret,
             metrics_url=f"http://{LOOPBACK}:{free['metrics_port']}/metrics",
+            udp_port=free["udp_port"],
             pid=child.pid,
         )
 

@@ -56,4 +56,6 @@ class Decoder:
         except FFmpegError:
             return np.zeros(0, np.int16)
         parts = [np.frombuffer(memoryview(frame.planes[0]), np.int16)[: frame.samples] for frame in frames]
+        if len(parts) == 1:
+            return parts[0].copy()
         return np.concatenate(parts) if parts else np.zeros(0, np.int16)

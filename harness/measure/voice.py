@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.measure.onset import LOUD_DBFS, onset, power
+from harness.measure.onset import LOUD_DBFS, ending, onset, power
 from harness.model import UnixNs, value
 
 PAUSE_S = 0.4
@@ -85,9 +85,10 @@ class Voice:
 
     def loud_block(self, pcm: NDArray[np.int16]) -> int | None:
         """Number of the last quarter of an ordinary frame that may be speech. None: it is quiet."""
-        if max(int(pcm.max()), -int(pcm.min())) ** 2 <= self._loud:
+        blocks = pcm.astype(np.float32).reshape(-1, self._block)
+        if float(np.vdot(blocks, blocks)) <= self._loud * self._block:  # all of it would not make one block loud
             return None
-        loud = np.flatnonzero(np.square(pcm.astype(np.float32)).reshape(-1, self._block).mean(axis=1) > self._loud)
+        loud = np.flatnonzero(np.einsum("ij,ij->i", blocks, blocks) > self._loud * self._block)
         return int(loud[-1]) if len(loud) else None
 
     @property
@@ -121,14 +122,14 @@ class Voice:
         return Utterance(started_at=self._started_at, ended_at=None)
 
     def _end(self) -> UnixNs:
-        """The last voiced sample: the onset of the sound played backwards."""
+        """The last voiced sample."""
         frames = [frame for frame in self._frames if frame[0] < self._loud_until_ns + _TAIL_NS]
         # Whoever listens late may have given in only frames of long after.
         pcm = np.concatenate([pcm for _, pcm in frames]) if frames else self._silence[:0]
-        sample = onset(pcm[::-1], self._rate_hz)
+        sample = ending(pcm, self._rate_hz)
         if sample is None:
             return UnixNs(self._loud_until_ns - self._look_ahead_ns)
-        return self._instant(frames, len(pcm) - 1 - sample)
+        return self._instant(frames, sample)
 
     def _instant(self, frames: Iterable[tuple[int, NDArray[np.int16]]], sample: int) -> UnixNs:
         """When sample number ``sample`` of these frames was heard."""

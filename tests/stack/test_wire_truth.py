@@ -11,12 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import statistics
-import struct
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -28,6 +25,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.capture import Capture, Packet, bursts, sample_ns, sockets_of
 from harness import codec
 from harness.caller.records import call_records
 from harness.clock import Clock
@@ -45,69 +43,11 @@ TURNS = ("weather", "book-table", "opening-hours", "goodbye")
 CALLS = 5
 """The last of them on a network that loses every 20th packet, both ways."""
 DELAY_S = 0.6
-LOUD_BYTES = 40
-"""Payload and tag of 16 bytes: silence is 3 bytes, speech at 32 kbit/s mostly 40 to 120."""
-PAUSE_PACKETS = 15
 HANGING_UP_NS = 60_000_000
 METRICS_S = 6.0
 """The server folds a track's statistics into its metrics every five seconds."""
 
 PROMPTS = yaml.safe_load((REPOSITORY / "fixtures" / "audio" / "prompts.yaml").read_text())["prompts"]
-
-
-@dataclass(frozen=True)
-class Packet:
-    """One RTP packet as the kernel saw it."""
-
-    at_ns: int
-    source: int
-    target: int
-    sequence: int
-    timestamp: int
-    size: int
-    """Of payload and SRTP tag."""
-
-
-class Capture:
-    """RTP to and from one UDP port on loopback, as packets arrive at their sockets."""
-
-    def __init__(self, port: int) -> None:
-        self.packets: list[Packet] = []
-        self._port = port
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
-        self._socket.bind(("lo", 0))
-        self._socket.setsockopt(socket.SOL_SOCKET, 35, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        self._socket.settimeout(0.2)
-        self._is_over = False
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._is_over = True
-        self._thread.join()
-        self._socket.close()
-
-    def _read(self) -> None:
-        while not self._is_over:
-            try:
-                datagram, control, _, address = self._socket.recvmsg(2048, 64)
-            except TimeoutError:
-                continue
-            if address[2] == socket.PACKET_HOST and datagram[9] == socket.IPPROTO_UDP:
-                seconds, nanoseconds = struct.unpack("qq", control[0][2][:16])
-                self._take(seconds * 1_000_000_000 + nanoseconds, datagram[(datagram[0] & 15) * 4 :])
-
-    def _take(self, at_ns: int, udp: bytes) -> None:
-        source, target = struct.unpack_from("!HH", udp)
-        rtp = udp[8:]
-        if self._port not in (source, target) or len(rtp) < 12 or rtp[0] >> 6 != 2 or 192 <= rtp[1] <= 223 or rtp[0] & 0x20:
-            return
-        head = 12 + 4 * (rtp[0] & 15)
-        if rtp[0] & 0x10:
-            head += 4 + 4 * int.from_bytes(rtp[head + 2 : head + 4], "big")
-        sequence, timestamp = struct.unpack_from("!HI", rtp, 2)
-        self.packets.append(Packet(at_ns, source, target, sequence, timestamp, len(rtp) - head))
 
 
 @dataclass(frozen=True)
@@ -126,27 +66,11 @@ class Seen:
         ]
 
 
-def bursts(packets: Sequence[Packet]) -> list[list[Packet]]:
-    """Loud packets, in runs that no pause interrupts."""
-    runs: list[list[Packet]] = []
-    last = None
-    for packet in packets:
-        if packet.size < LOUD_BYTES:
-            continue
-        if last is None or (packet.sequence - last.sequence) % 65536 > PAUSE_PACKETS:
-            runs.append([])
-        runs[-1].append(packet)
-        last = packet
-    return runs
-
-
 def ended_ns(packets: Sequence[Packet], first: Packet, prompt: str) -> int:
     """When the prompt's last voiced sample left: ``first`` holds its samples 0 to 959."""
-    number, offset = divmod(PROMPTS[prompt]["last_speech_sample"], 960)
-    wanted = (first.sequence + number) % 65536
-    at_ns = next(packet.at_ns for packet in packets if packet.sequence == wanted and packet.at_ns >= first.at_ns)
-    offset_ns: int = offset * 1_000_000_000 // 48_000
-    return at_ns + offset_ns
+    ended = sample_ns(packets, first, PROMPTS[prompt]["last_speech_sample"])
+    assert ended is not None
+    return ended
 
 
 def jitters_s(packets: Sequence[Packet]) -> list[float]:
@@ -157,20 +81,6 @@ def jitters_s(packets: Sequence[Packet]) -> list[float]:
         jitter += (abs((after.at_ns - before.at_ns) / 1e9 - media_s) - jitter) / 16
         found.append(jitter)
     return found
-
-
-def sockets_of(pid: int) -> set[int]:
-    """Local UDP ports of a process."""
-    inodes = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            name = str(entry.readlink())
-        except OSError:
-            continue
-        if name.startswith("socket:["):
-            inodes.add(name[8:-1])
-    lines = [line.split() for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
-    return {int(fields[1].rpartition(":")[2], 16) for fields in lines if fields[9] in inodes}
 
 
 def plan(index: int) -> CallPlan:
