@@ -24,12 +24,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.sfu import Sfu, lone_sfu, participant, token
-from harness.caller import aiortc_adapter
+from benchmarks.sfu import Sfu, lone_sfu
+from harness.caller import aiortc_adapter, tokens
 from harness.caller.clip import Clip, load
 from harness.caller.engine import Engine
 from harness.caller.leg import Leg
 from harness.caller.native.build import library
+from harness.caller.participant import participant
 from harness.caller.prompts import PROMPTS
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
@@ -147,9 +148,13 @@ def sdk_cost(sfu: Sfu, participants: int, seconds: float) -> dict[str, Any]:
     """The same traffic by the official SDK, which encodes and decodes."""
     python = obtain("agent-python", home=home_dir(), progress=lambda line: print(line, file=sys.stderr)).path
     run = secrets.token_hex(4)
-    tokens = [token(sfu.network(), f"{run}-{index // 2}", f"sdk-{index}") for index in range(participants)]
-    argv = [str(python), str(Path(__file__).with_name("sdk_peer.py")), sfu.url, str(PROMPTS / "book-table.wav"), str(seconds)]
-    done = subprocess.run(argv, input="\n".join(tokens), capture_output=True, text=True, timeout=seconds + 60, check=True)
+    key, secret = sfu.server.api_key, sfu.server.api_secret
+    admitted = [
+        tokens.plain_token(room=f"{run}-{index // 2}", identity=f"sdk-{index}", api_key=key, api_secret=secret)
+        for index in range(participants)
+    ]
+    argv = [str(python), str(Path(__file__).with_name("sdk_peer.py")), sfu.server.url, str(PROMPTS / "book-table.wav"), str(seconds)]
+    done = subprocess.run(argv, input="\n".join(admitted), capture_output=True, text=True, timeout=seconds + 60, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     return {"engine": "livekit-sdk", "callers": participants, "seconds": seconds, **figures}
 

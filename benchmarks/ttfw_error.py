@@ -27,12 +27,13 @@ from typing import Any
 from benchmarks.caller_cost import conditions
 from benchmarks.capture import Capture, Packet, bursts, sample_ns
 from benchmarks.replies import Beginning, replies
-from benchmarks.sfu import Sfu, lone_sfu, participant
+from benchmarks.sfu import Sfu, lone_sfu
 from harness.caller import aiortc_adapter
 from harness.caller.clip import Clip, load
 from harness.caller.engine import Engine
 from harness.caller.leg import Leg, Spoken, Utterance
 from harness.caller.native.build import library
+from harness.caller.participant import participant
 from harness.caller.prompts import PROMPTS
 from harness.clock import Clock
 from harness.model import Grade, UnixNs, value
@@ -98,7 +99,7 @@ def _measured(callers: int, seconds: float, kind: str, grade: Grade) -> list[dic
     context = multiprocessing.get_context("spawn")
     are_there, is_over, said, told = context.Event(), context.Event(), context.SimpleQueue(), context.SimpleQueue()
     with tempfile.TemporaryDirectory() as logs, lone_sfu(Path(logs)) as sfu:
-        capture = Capture(sfu.udp_port, LEAST_BYTES)
+        capture = Capture(sfu.server.udp_port, LEAST_BYTES)
         repliers = context.Process(target=_run_repliers, args=(sfu, callers, are_there, is_over, said))
         speakers = context.Process(target=_run_callers, args=(sfu, callers, seconds, kind, grade, are_there, told))
         repliers.start()

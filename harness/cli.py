@@ -140,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = _verb(verbs, "doctor", machine.doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")
+    verb.add_argument("--callers", action="store_true", help="how many callers this machine carries, and what ends first; within 20 s")
 
     verb = _verb(
         verbs,

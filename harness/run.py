@@ -26,6 +26,7 @@ from harness.errors import EnvironmentFault, UsageError
 from harness.load import schedule
 from harness.load.estimate import longest_call_s
 from harness.load.launch import place_calls
+from harness.load.machine import refuse_too_many, this_machine
 from harness.model import Calibration, CallPlan, Evidence, Findings, Part, RunInfo, Scenario, Source, Status, Target, UnixNs, Verdict, value
 from harness.rules.panelfile import panels
 from harness.rundir import RunDir
@@ -133,6 +134,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
         return report(judge(drill(order, progress=progress).path))
     clock = Clock.start()
     shown = _panels(order)
+    _refuse_too_many(order.scenario)
     if order.target is not None:
         target.reach(order.target)
     run_dir = RunDir.create(order.runs)
@@ -194,6 +196,11 @@ def _refuse_undecidable(order: Order) -> None:
     if reasons := undecidable(order.scenario, blind):
         msg = f"{order.scenario.path}: this plan cannot decide what it requires:" + "".join(f"\n  {reason}" for reason in reasons)
         raise UsageError(msg)
+
+
+def _refuse_too_many(scenario: Scenario) -> None:
+    call_s = longest_call_s(len(scenario.turns), scenario.answer_timeout_s)
+    refuse_too_many(schedule.peak(schedule.plans(scenario, prefix=""), call_s=call_s), this_machine())
 
 
 @contextmanager

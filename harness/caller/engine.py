@@ -17,6 +17,7 @@ from harness.caller.native.build import Library
 from harness.caller.pacing import MediaThread
 from harness.clock import Clock
 from harness.errors import HarnessError
+from harness.measure.pacing import Lateness
 from harness.model import GeneratorHealth, UnixNs
 
 LOOPBACK = "127.0.0.1"
@@ -146,10 +147,15 @@ class Engine:
         self._python.start()
         self._is_python_started = True
 
+    @property
+    def lateness(self) -> Lateness:
+        """Of every tick since its start; a copy."""
+        return functools.reduce(operator.add, (core.lateness for core in self._cores), Lateness())
+
     def health(self, process: str) -> GeneratorHealth:
         """What the engine says of its own punctuality since its start."""
         peers = dict(self._peer_drops)
-        lateness = functools.reduce(operator.add, (core.lateness for core in self._cores))
+        lateness = self.lateness
         return GeneratorHealth(
             process=process,
             callers=self._callers,

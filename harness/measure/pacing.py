@@ -22,6 +22,10 @@ class Lateness:
     def __add__(self, other: Lateness) -> Lateness:
         return Lateness(map(sum, zip(self._counts, other._counts, strict=True)), max(self.max_ns, other.max_ns))
 
+    def since(self, before: Lateness) -> Lateness:
+        """What was counted after ``before``, an earlier copy. Its maximum is of all."""
+        return Lateness((now - then for now, then in zip(self._counts, before._counts, strict=True)), self.max_ns)
+
     def add(self, late_ns: int) -> None:
         """One tick. An early one counts as on time."""
         if late_ns < _FINE * _FINE_NS:

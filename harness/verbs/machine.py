@@ -18,6 +18,10 @@ DATABASE_URL = "VOXPROOF_DATABASE_URL"
 
 
 def doctor(options: argparse.Namespace) -> int:
+    if options.callers:
+        from harness.verbs import capacity
+
+        return capacity.callers(options)
     from harness.stack.provision import inventory
 
     stock = inventory(home())

@@ -11,11 +11,12 @@ import aioice.ice
 import httpx
 import pytest
 
-from benchmarks.sfu import Sfu, lone_sfu, participant
+from benchmarks.sfu import Sfu, lone_sfu
 from harness.caller import aiortc_adapter
 from harness.caller.clip import load
 from harness.caller.engine import Engine
 from harness.caller.leg import Leg, Spoken, Utterance
+from harness.caller.participant import participant
 from harness.caller.prompts import PROMPTS
 from harness.caller.signaling import PeerMode
 from harness.clock import Clock
