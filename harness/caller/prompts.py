@@ -13,11 +13,14 @@ import numpy.typing as npt
 import yaml
 
 from harness.errors import UsageError
+from harness.measure.onset import liveliness_db, speech_span
 from harness.model import value
 
 PROMPTS = Path(__file__).parents[2] / "fixtures" / "audio"
 """Where the repository keeps them."""
 RATE_HZ = 48_000
+LIVELY_DB = 10.0
+"""A sound whose level moves less is noise or a tone."""
 
 
 @value
@@ -36,7 +39,7 @@ class Prompt:
 def load_prompts(directory: Path = PROMPTS) -> Mapping[str, Prompt]:
     """Every listed prompt by name.
 
-    Raises UsageError for a missing list or clip, and for a clip that is not the listed sound.
+    Raises UsageError for a missing list or clip, and for a clip that is not the listed sound, or no speech.
     """
     listing = directory / "prompts.yaml"
     try:
@@ -69,4 +72,21 @@ def _sound(path: Path, sha256: str) -> npt.NDArray[np.int16]:
         if (clip.getframerate(), clip.getnchannels(), clip.getsampwidth()) != (RATE_HZ, 1, 2):
             msg = f"{path}: wanted 48 kHz mono 16 bit"
             raise UsageError(msg)
-        return np.frombuffer(clip.readframes(clip.getnframes()), "<i2").astype(np.int16)
+        pcm = np.frombuffer(clip.readframes(clip.getnframes()), "<i2").astype(np.int16)
+    _refuse_no_speech(path, pcm)
+    return pcm
+
+
+def _refuse_no_speech(path: Path, pcm: npt.NDArray[np.int16]) -> None:
+    """No agent answers silence or noise, and no end of speech can be measured in it."""
+    span = speech_span(pcm, RATE_HZ)
+    if span is None:
+        raise UsageError(
+            f"{path}: {len(pcm) / RATE_HZ:.1f} s in which nothing is loud enough to be speech (-45 dBFS for 20 ms); record it again, louder"
+        )
+    moves_db = liveliness_db(pcm[span[0] : span[1] + 1], RATE_HZ)
+    if moves_db < LIVELY_DB:
+        raise UsageError(
+            f"{path}: this is a noise or a tone, not speech: its level moves by {moves_db:.0f} dB, that of speech by more than {LIVELY_DB:g}; "
+            "record somebody who speaks"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import wave
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from harness.caller.prompts import Prompt, load_prompts
 from harness.errors import UsageError
@@ -61,6 +63,35 @@ def test_a_changed_prompt_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"goodbye\.wav: this file is not the listed sound"):
         load_prompts(tmp_path)
+
+
+def listed(directory: Path, pcm: NDArray[np.float64]) -> Path:
+    """A directory whose only prompt sounds like ``pcm``."""
+    clip = directory / "hum.wav"
+    with wave.open(str(clip), "wb") as out:
+        out.setparams((1, 2, 48_000, 0, "NONE", "not compressed"))
+        out.writeframes(pcm.astype("<i2").tobytes())
+    digest = hashlib.sha256(clip.read_bytes()).hexdigest()
+    (directory / "prompts.yaml").write_text(
+        f"prompts:\n  hum: {{text: hum, sha256: {digest}, first_speech_sample: 0, last_speech_sample: {len(pcm) - 1}}}\n"
+    )
+    return directory
+
+
+NO_SPEECH = {
+    "silence": (np.zeros(48_000), "nothing is loud enough to be speech"),
+    "a whisper of noise": (np.random.default_rng(1).normal(size=48_000) * 30, "nothing is loud enough to be speech"),
+    "noise": (np.random.default_rng(1).normal(size=48_000) * 2_000, "a noise or a tone, not speech"),
+    "a tone": (8_000 * np.cos(np.arange(48_000) / 40), "a noise or a tone, not speech"),
+}
+
+
+@pytest.mark.parametrize("name", NO_SPEECH)
+def test_what_is_no_speech_is_refused(name: str, tmp_path: Path) -> None:
+    """At load, by name: no agent answers it, and the run would be about nothing."""
+    pcm, sentence = NO_SPEECH[name]
+    with pytest.raises(UsageError, match=rf"hum\.wav: .*{sentence}"):
+        load_prompts(listed(tmp_path, pcm))
 
 
 def test_a_prompt_carries_its_words() -> None:
