@@ -32,9 +32,8 @@ from harness.caller.leg import Leg
 from harness.caller.native.build import library
 from harness.caller.participant import participant
 from harness.caller.prompts import PROMPTS
-from harness.caller.signaling import PeerMode
 from harness.clock import Clock
-from harness.model import Grade, value
+from harness.model import Grade, PeerMode, value
 from harness.stack.home import home_dir
 from harness.stack.provision import obtain
 

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.caller.network import Network
-from harness.caller.signaling import PeerMode
-from harness.model import value
+from harness.model import PeerMode, value
 from harness.stack.home import home_dir
 from harness.stack.lone import MediaServer, lone_media_server
 from harness.stack.provision import obtain

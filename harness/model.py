@@ -37,6 +37,15 @@ class TurnPlan:
     """The caller begins so long after the first word of what the agent says before, and talks it down. None: it waits for its end."""
 
 
+class PeerMode(enum.StrEnum):
+    """How many peer connections a caller opens."""
+
+    SINGLE = "single"
+    """Half of the sockets, handshakes and server cost: the default."""
+    DUAL = "dual"
+    """What most SDKs do."""
+
+
 class Grade(enum.StrEnum):
     """How much of a call is decoded."""
 
@@ -105,6 +114,7 @@ class CallPlan:
     impairments: tuple[Impairment, ...] = ()
     """What the caller's network does to its packets."""
     grade: Grade = Grade.FULL
+    peers: PeerMode = PeerMode.SINGLE
 
 
 class CallOutcome(enum.StrEnum):
@@ -627,6 +637,8 @@ class Scenario:
     """Path of the panels to judge. None: those that ship, on our own stack."""
     word_error_ratio: float | None = None
     """Share of the words of a caller's sentence that a recogniser may get wrong. None: none, the agent is scripted."""
+    peers: PeerMode = PeerMode.SINGLE
+    """Of every call."""
 
 
 @value

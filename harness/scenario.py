@@ -15,7 +15,7 @@ from harness import profiles
 from harness.document import Document, Either, Free, Key, Listing, Number, Table, Text, json_schema, parse
 from harness.errors import UsageError
 from harness.load import schedule
-from harness.model import Drill, Grade, KneeSearch, Scenario, Slo, TurnPlan
+from harness.model import Drill, Grade, KneeSearch, PeerMode, Scenario, Slo, TurnPlan
 
 SCENARIOS = Path(__file__).parents[1] / "scenarios"
 """Where the repository keeps its own."""
@@ -69,6 +69,10 @@ SHAPE = Table(
         "panels": Key(
             shape=Text(),
             says="a panel file beside the scenario, shown and judged instead of deploy/monitoring/panels.yml (docs/claims/panels.md)",
+        ),
+        "peers": Key(
+            shape=Text(choices=tuple(PeerMode)),
+            says="peer connections of each caller: single, or dual as most SDKs open them (twice the sockets and handshakes); single if absent",
         ),
         "turns": Key(
             shape=Listing(
@@ -223,6 +227,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         drill=None if drill is None else _drill(document),
         knee=_knee(document),
         panels=str(Path(document.file).parent / data["panels"]) if "panels" in data else None,
+        peers=PeerMode(data.get("peers", PeerMode.SINGLE)),
     )
 
 

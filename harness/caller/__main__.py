@@ -30,7 +30,6 @@ from harness.caller.native.build import Library, library
 from harness.caller.network import Network
 from harness.caller.prompts import PROMPTS, load_prompts
 from harness.caller.session import Kit, Session
-from harness.caller.signaling import PeerMode
 from harness.clock import Clock
 from harness.errors import HarnessError, UsageError
 from harness.measure.pacing import Lateness
@@ -56,7 +55,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--name", required=True, help="name of this process in events and health")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="directory of recorded prompts")
-    parser.add_argument("--peers", type=PeerMode, choices=tuple(PeerMode), default=PeerMode.SINGLE, help="peer connections of a caller")
     parser.add_argument(
         "--engine", choices=("auto", "python", "compiled"), default="auto", help="media core; auto: compiled where it builds"
     )
@@ -76,13 +74,12 @@ def _core(arguments: argparse.Namespace) -> Library | None:
     return core
 
 
-def _network(mode: PeerMode) -> Network:
+def _network() -> Network:
     try:
         return Network(
             url=os.environ["LIVEKIT_URL"],
             api_key=os.environ["LIVEKIT_API_KEY"],
             api_secret=os.environ["LIVEKIT_API_SECRET"],
-            mode=mode,
         )
     except KeyError as exc:
         msg = f"the environment lacks {exc.args[0]}; callers want LIVEKIT_URL, LIVEKIT_API_KEY and LIVEKIT_API_SECRET"
@@ -90,7 +87,7 @@ def _network(mode: PeerMode) -> Network:
 
 
 async def _serve(arguments: argparse.Namespace) -> int:
-    network = _network(arguments.peers)
+    network = _network()
     if network.is_loopback:
         aiortc_adapter.offer_loopback()
     await aiortc_adapter.self_test()

@@ -16,8 +16,9 @@ from harness.caller.aiortc_adapter import Wire
 from harness.caller.dialogue import JOIN_TIMEOUT_S, MediaDown, MediaUp, Rejected, SignalLost
 from harness.caller.network import Network
 from harness.caller.peers import Peers
-from harness.caller.signaling import PeerMode, Signaling
+from harness.caller.signaling import Signaling
 from harness.clock import Clock
+from harness.model import PeerMode
 
 News = signaling.Event | MediaUp | MediaDown | SignalLost | Rejected
 """What a line tells of itself."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
-from harness.caller.signaling import PeerMode
 from harness.errors import UsageError
-from harness.model import value
+from harness.model import PeerMode, value
 
 
 @value

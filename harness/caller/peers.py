@@ -10,7 +10,8 @@ from aiortc.sdp import candidate_from_sdp
 
 from harness.caller import aiortc_adapter
 from harness.caller.aiortc_adapter import Wire
-from harness.caller.signaling import AddCandidate, Peer, PeerMode
+from harness.caller.signaling import AddCandidate, Peer
+from harness.model import PeerMode
 
 
 class Peers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Session:
         self._plan = plan
         self._kit = kit
         self._news: asyncio.Queue[Happening | News] = asyncio.Queue()
-        network = kit.network
+        network = dataclasses.replace(kit.network, mode=plan.peers)
         token = tokens.caller_token(plan, api_key=network.api_key, api_secret=network.api_secret)
         self._line = Line(network, token, kit.clock, self._news.put_nowait, kit.tap)
         self._leg: Leg | None = None

@@ -21,21 +21,12 @@ from urllib.parse import urlencode
 from livekit.protocol import models, rtc
 
 from harness import __version__
-from harness.model import value
+from harness.model import PeerMode, value
 
 PROTOCOL = 16
 """Signalling protocol that we claim. Real SDKs claim 17: the label ``protocol_version`` of ``livekit_session_*`` tells ours apart."""
 PING_S = 5.0
 """Interval of our pings; the server asks for it in its join response and evicts nobody who forgets."""
-
-
-class PeerMode(enum.StrEnum):
-    """How many peer connections a caller opens."""
-
-    SINGLE = "single"
-    """Half of the sockets, handshakes and server cost: the default."""
-    DUAL = "dual"
-    """What most SDKs do."""
 
 
 class Peer(enum.StrEnum):

@@ -36,6 +36,7 @@ def plans(scenario: Scenario, *, prefix: str) -> tuple[CallPlan, ...]:
             answer_timeout_s=scenario.answer_timeout_s,
             impairments=scenario.impairments,
             grade=scenario.grade,
+            peers=scenario.peers,
         )
         for index, due_s in enumerate(due_times(scenario.calls, scenario.arrival, seed=scenario.seed), start=1)
     )

@@ -25,9 +25,8 @@ from harness.caller.engine import Engine
 from harness.caller.network import Network
 from harness.caller.prompts import load_prompts
 from harness.caller.records import call_records
-from harness.caller.signaling import PeerMode
 from harness.clock import Clock
-from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, TurnRecord, value
+from harness.model import CallEvent, CallOutcome, CallPlan, CallRecord, GeneratorHealth, PeerMode, TurnRecord, value
 from harness.stack import livekit, ports
 from harness.stack.home import home_dir
 from harness.stack.provision import obtain
@@ -83,7 +82,7 @@ class CallerProcess:
             "LIVEKIT_API_KEY": self.network.api_key,
             "LIVEKIT_API_SECRET": self.network.api_secret,
         }
-        argv = (sys.executable, "-m", "harness.caller", "--run-dir", str(self.run_dir), "--name", "caller-1", "--peers", self.network.mode)
+        argv = (sys.executable, "-m", "harness.caller", "--run-dir", str(self.run_dir), "--name", "caller-1")
         self._process = await asyncio.create_subprocess_exec(*argv, env=env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
         assert self._process.stdout is not None
         try:
@@ -162,7 +161,7 @@ class Bench:
         stay_s: float = 60.0,
     ) -> Placed:
         """One call. answers: greeting and reply of an agent in the room, which leaves after ``stay_s``; None: there is no agent."""
-        call = plan(*prompts, answer_timeout_s=answer_timeout_s, index=next(self._indices))
+        call = dataclasses.replace(plan(*prompts, answer_timeout_s=answer_timeout_s, index=next(self._indices)), peers=process.network.mode)
         responder = None
         async with contextlib.AsyncExitStack() as room:
             if answers is not None:

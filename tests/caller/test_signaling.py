@@ -22,7 +22,6 @@ from harness.caller.signaling import (
     Joined,
     MakeOffer,
     Peer,
-    PeerMode,
     Pong,
     Published,
     Refused,
@@ -30,6 +29,7 @@ from harness.caller.signaling import (
     ServerLeft,
     Signaling,
 )
+from harness.model import PeerMode
 
 FRAMES = Path(__file__).parent / "frames"
 

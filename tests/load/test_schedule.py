@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.load import schedule
+from harness.model import PeerMode
 from tests.fakes.evidence import healthy
 
 SCENARIO = healthy()[0].info.scenario
@@ -127,3 +128,10 @@ def test_the_peak_counts_calls_that_overlap(call_s: float, most: int) -> None:
     four = replace(SCENARIO, calls=4, arrival={"model": "constant", "calls_per_s": 2})
 
     assert schedule.peak(schedule.plans(four, prefix="vp-a"), call_s=call_s) == most
+
+
+def test_how_callers_connect_reaches_every_call() -> None:
+    """``peers`` of the scenario is ``peers`` of each plan."""
+    asked = replace(SCENARIO, peers=PeerMode.DUAL)
+
+    assert {plan.peers for plan in schedule.plans(asked, prefix="run")} == {PeerMode.DUAL}

@@ -18,9 +18,8 @@ from harness.caller.engine import Engine
 from harness.caller.leg import Leg, Spoken, Utterance
 from harness.caller.participant import participant
 from harness.caller.prompts import PROMPTS
-from harness.caller.signaling import PeerMode
 from harness.clock import Clock
-from harness.model import GeneratorHealth, WireStats, value
+from harness.model import GeneratorHealth, PeerMode, WireStats, value
 
 pytestmark = pytest.mark.stack
 

@@ -23,8 +23,8 @@ from harness.caller.clip import clip
 from harness.caller.engine import Engine
 from harness.caller.network import Network
 from harness.caller.session import Kit, Session
-from harness.caller.signaling import PeerMode
 from harness.clock import Clock
+from harness.model import PeerMode
 from tests.caller.plans import plan
 from tests.caller.responder import Responder
 
