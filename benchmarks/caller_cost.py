@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as logs, lone_sfu(Path(logs)) as sfu:
         for grade, engine in list(itertools.product(arguments.grades, arguments.engines)) * arguments.rounds:
             # Each row in a process of its own: what another one left behind would be in its memory and its collections.
-            row = _in_process(cost, sfu, arguments.callers, arguments.seconds, arguments.peers, grade, engine)
+            row = in_process(cost, sfu, arguments.callers, arguments.seconds, arguments.peers, grade, engine)
             rows.append(row)
         if arguments.sdk:
             rows.append(sdk_cost(sfu, arguments.sdk, arguments.seconds))
@@ -70,9 +70,11 @@ def main() -> None:
     print(json.dumps(result, indent=2) if arguments.json else "\n\n".join(_table(row) for row in rows))
 
 
-def _in_process(measure: Callable[..., Coroutine[Any, Any, dict[str, Any]]], *given: Any) -> dict[str, Any]:
-    """What ``measure`` returns, run in a fresh interpreter."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+def in_process(
+    measure: Callable[..., Coroutine[Any, Any, dict[str, Any]]], *given: Any, prepare: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """What ``measure`` returns, run in a fresh interpreter. prepare: called there before."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=prepare) as process:
         return process.submit(_run, measure, *given).result()
 
 
@@ -230,6 +232,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def conditions() -> dict[str, Any]:
+    """What a figure is worth nothing without."""
     return {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), "load_1m": os.getloadavg()[0]}
 
 
