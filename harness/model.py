@@ -379,6 +379,8 @@ class GeneratorHealth:
     """How long the process has run: with ``cpu_s`` its share of a core. None: not measured."""
     peer_drops: int | None = None
     """Datagrams that the kernel dropped at the media server's own sockets while we had calls there: a loss on loopback. None: it runs elsewhere."""
+    pacing: tuple[tuple[float, int], ...] = ()
+    """How many ticks were at most so many ms late, and later than the edge before. Empty: not written down."""
 
 
 class Source(enum.StrEnum):

@@ -170,6 +170,7 @@ class Engine:
             receive_drops=sum(dropped for _, _, dropped in list(self._listening.drops)),
             clock_steps=len(self._listening.steps),
             peer_drops=sum(peer_drops(port) - before for port, before in peers.items()) if peers else None,
+            pacing=lateness.histogram(),
         )
 
 

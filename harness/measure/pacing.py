@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 from array import array
 from collections.abc import Iterable
 
+EDGES_MS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
+"""Of the histogram that is told; 10 ms void a turn."""
 _FINE_NS, _FINE = 10_000, 2_000
 """10 us steps below 20 ms: well under the 1 ms that is judged."""
 _COARSE_NS, _COARSE = 1_000_000, 2_000
@@ -39,6 +42,14 @@ class Lateness:
     def ticks(self) -> int:
         """How many were counted."""
         return sum(self._counts)
+
+    def histogram(self) -> tuple[tuple[float, int], ...]:
+        """Ticks at most so many ms late, and later than the edge before; what is later than the last edge is missing from the sum."""
+        edges_ns, counts = [round(edge_ms * 1e6) for edge_ms in EDGES_MS], [0] * len(EDGES_MS)
+        for index, count in enumerate(self._counts):
+            if count and (place := bisect.bisect_left(edges_ns, _edge_ns(index))) < len(counts):
+                counts[place] += count
+        return tuple(zip(EDGES_MS, counts, strict=True))
 
     def quantile_ms(self, q: float) -> float:
         """Nearest-rank quantile, rounded up to the bin's edge and never above the maximum. 0 if nothing was counted."""

@@ -38,3 +38,17 @@ def test_beyond_the_last_bin_the_maximum_stands() -> None:
 def test_nothing_counted_is_no_lateness() -> None:
     """An engine that never ticked."""
     assert counted([]).quantile_ms(0.5) == 0
+
+
+def test_the_histogram_tells_how_many_were_how_late() -> None:
+    """By upper edge, inclusive; 30 ms counts below 50."""
+    late_ns = [0, 90_000, 100_001, 900_000, 9_995_000, 30_000_000]
+
+    assert [count for _, count in counted(late_ns).histogram()] == [2, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0]
+
+
+def test_what_was_counted_since_leaves_out_what_was_before() -> None:
+    """The quantile of the later ticks alone."""
+    before = counted([50_000_000] * 10)
+
+    assert counted([50_000_000] * 10 + [1_000_000] * 5).since(before).quantile_ms(0.5) == 1.01
