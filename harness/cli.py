@@ -138,7 +138,13 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--target", metavar="FILE", required=True, help="target.yaml of the stack")
     verb.add_argument("--yes", action="store_true", help="remove it")
 
-    verb = _verb(verbs, "doctor", machine.doctor, "what is there, what is missing", "voxproof doctor --target target.yaml")
+    verb = _verb(
+        verbs,
+        "doctor",
+        machine.doctor,
+        "what is there, what is missing; --callers: how many callers this machine carries",
+        "voxproof doctor --target target.yaml",
+    )
     verb.add_argument("--target", metavar="FILE", help="ask every source of this target, too")
     verb.add_argument("--callers", action="store_true", help="how many callers this machine carries, and what ends first; within 20 s")
 
