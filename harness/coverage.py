@@ -35,6 +35,8 @@ _TABLES = {
     "turns/rows": "transcripts",
     "tools/rows": "tool_executions",
 }
+_PANELS_OF_ROWS = ("calls", "tools", "history")
+"""Quantities whose panels ask the call history; all others ask Prometheus."""
 _RECORDS = {
     "ttfw": "voice_agent:ttfw_seconds:",
     **{stage: f"voice_agent:{stage}_latency_seconds:" for stage in STAGES},
@@ -202,6 +204,8 @@ def _cover(claim: str, sources: tuple[Source, ...], survey: Survey) -> Cover:
             return Cover(claim=claim, lack=Lack.ABSENT, why=why, unlock=_ADVICE[source, Lack.ABSENT])
         if source is Source.REALTIME and look is None:
             look = by_source.get(Source.ROWS)
+        if source is Source.PANELS:
+            look = by_source.get(Source.ROWS if claim.partition("/")[0] in _PANELS_OF_ROWS else Source.PROMETHEUS)
         if look is not None and look.lack is not None:
             unlock = _ADVICE.get((look.source, look.lack))
             return Cover(claim=claim, lack=look.lack, why=f"{look.source}: {look.reason}", unlock=unlock)

@@ -287,7 +287,9 @@ def test_init_writes_what_it_could_not_see(capsys: pytest.CaptureFixture[str], t
     written = (tmp_path / "target.yaml").read_text()
 
     assert code == 0
-    assert {each["claim"] for each in said["coverage"] if each["lack"] is None} == {"calls/answered"}
+    assert {each["claim"] for each in said["coverage"] if each["lack"] is None} == {
+        *("calls/answered", "load/knee", "loss/server-reports", "jitter/server-reports")  # on our own callers' wire
+    }
     assert "  prometheus: 'did not answer: " in written
     assert CREDENTIALS["LIVEKIT_API_SECRET"] not in written
 

@@ -90,7 +90,7 @@ def test_the_map_tells_what_would_unlock_what() -> None:
     told = coverage.text(coverage.coverage(coverage.learned(theirs(url=None), looks("bare")), CLAIMS))
 
     lines = [" ".join(line.split()) for line in told.splitlines()]
-    assert lines[1].startswith("calls answered, panel rows (forbidden), status (forbidden)")
+    assert lines[1].startswith("calls answered rows (forbidden), status (forbidden)")
     assert any(line.startswith("turns rows (forbidden), exporter (absent), samples (absent)") for line in lines)
     assert "  forbidden: rows: /rest/v1/calls answered 401\n  unlock: name a token that may read: supabase.token_env" in told
 
