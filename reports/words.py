@@ -8,7 +8,7 @@ from harness.model import Status, UnixNs, Verdict
 
 QUANTITIES = {
     "calls": "calls",
-    "active": "active calls",
+    "active": "active",
     "turns": "turns",
     "barge-ins": "barge-ins",
     "tools": "tool calls",
@@ -19,8 +19,8 @@ QUANTITIES = {
     "rtt": "RTT",
     "sfu": "SFU",
     "sip": "SIP",
-    "targets": "service status",
-    "history": "alert history",
+    "targets": "services",
+    "history": "alert log",
     "slo": "limits",
     "availability": "targets",
 }
