@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from assertions import counted
-from assertions.facts import WHOLE, Facts, unread
+from assertions.facts import AS_PLANNED, WHOLE, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural, span, whole
 from harness.measure.series import Reader, Timeline
@@ -100,7 +100,7 @@ def _span(record: CallRecord, facts: Facts) -> tuple[int, int | None, int | None
     words = [record.greeted_at, *(turn.first_word_at for turn in record.turns)]
     heard = [at for at in words if at is not None]
     # A caller that hangs up is in the call until then; of another, the agent's last word is the last that we know.
-    is_ours_to_end = record.outcome in (CallOutcome.COMPLETED, CallOutcome.SILENT)
+    is_ours_to_end = record.outcome in (*AS_PLANNED, CallOutcome.SILENT)
     until = record.left_at if is_ours_to_end else max(heard, default=None)
     gone_s = facts.setting("departure_timeout_s", 20.0)
     over = round(record.left_at + gone_s * 1e9) if record.left_at is not None and record.outcome in WHOLE else _FOREVER

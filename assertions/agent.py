@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from assertions.facts import Facts
+from assertions.facts import AS_PLANNED, Facts
 from harness.measure.histogram import nearest_rank
 from harness.model import AgentFigures, CallOutcome, CallRecord, Light, Ruler, Slo, Status, TurnRecord, Verdict
 
@@ -21,6 +21,7 @@ _SAYS = {
     CallOutcome.UDP_BLOCKED: "signalling worked, but no media path was found: is UDP blocked?",
     CallOutcome.DROPPED: "no caller was free when the call was due",
     CallOutcome.CUT: "our caller process ended before the call did",
+    CallOutcome.HUNG_UP: "the caller hung up early, as planned",
 }
 
 
@@ -129,7 +130,7 @@ def broken(slo: Slo, found: AgentFigures) -> tuple[str, ...]:
 def _answered(facts: Facts, ruler: Ruler) -> Verdict:
     """Every call is answered and every turn replied to, unless the user's limit allows fewer."""
     records = facts.evidence.records
-    failed = [record for record in records if record.outcome is not CallOutcome.COMPLETED and record.outcome not in OURS]
+    failed = [record for record in records if record.outcome not in (*AS_PLANNED, *OURS)]
     ours = [record for record in records if record.outcome in OURS]
     answered = sum(record.is_answered for record in records)
     wanted = facts.evidence.info.scenario.slo.answered_ratio

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from assertions import answers, realtime
-from assertions.facts import WHOLE, Facts, unread
+from assertions.facts import AS_PLANNED, WHOLE, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural, span, total
 from harness.measure.series import Reader
@@ -134,7 +134,7 @@ def _admitted_status(given: Reading, facts: Facts, reader: Reader) -> Reading:
     because: list[str] = []
     for record in _with_row(given, facts):
         admitted = {"completed"}
-        if record.outcome is not CallOutcome.COMPLETED:
+        if record.outcome not in AS_PLANNED:
             admitted |= {"failed", "transferred"}
             if _may_be_open(record, facts):
                 admitted.add("active")
@@ -151,14 +151,14 @@ def _may_be_open(record: CallRecord, facts: Facts) -> bool:
     read_at = facts.evidence.info.read_at
     if record.left_at is None or last is None or read_at is None:
         return True
-    return record.outcome is not CallOutcome.COMPLETED and (read_at - last) / 1e9 < DEAD_S
+    return record.outcome not in AS_PLANNED and (read_at - last) / 1e9 < DEAD_S
 
 
 def _admitted_duration(given: Reading, facts: Facts, reader: Reader) -> Reading:
     """Whole seconds between the agent's beginning, which lies between our dial and its first sign, and its notice of our leave."""
     parts: dict[Key, Thing] = {}
     for record in _with_row(given, facts):
-        if record.outcome is not CallOutcome.COMPLETED or None in (record.left_at, record.placed_at, record.agent_joined_at):
+        if record.outcome not in AS_PLANNED or None in (record.left_at, record.placed_at, record.agent_joined_at):
             continue
         assert record.left_at is not None
         assert record.placed_at is not None

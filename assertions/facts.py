@@ -9,7 +9,9 @@ from harness.measure.series import Reader
 from harness.measure.stalls import Stall, longest_s, stalled_s, stalls
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
 
-WHOLE = frozenset({CallOutcome.COMPLETED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
+AS_PLANNED = frozenset({CallOutcome.COMPLETED, CallOutcome.HUNG_UP})
+"""Calls that our caller ended, when it was to end them."""
+WHOLE = frozenset({*AS_PLANNED, CallOutcome.SILENT, CallOutcome.AGENT_LEFT, CallOutcome.NO_AGENT})
 """Calls that we saw from beginning to end. Of the others it is not known what the stack should say."""
 EMBEDDED = "embedded"
 USER, ASSISTANT = "user", "assistant"
@@ -143,6 +145,9 @@ def lines(record: CallRecord, health: Sequence[GeneratorHealth], found_stalls: S
     for index, plan in enumerate(record.plan.turns, start=1):
         turn = spoken.get(index)
         if turn is None and is_whole:
+            if record.outcome is CallOutcome.HUNG_UP:  # in the middle of a sentence, perhaps: who knows what was taken in of it
+                add(index, USER, None, None, is_sure=False)
+                add(index, ASSISTANT, None, None, is_sure=False)
             break
         is_heard = is_whole and turn is not None and turn.first_word_at is not None
         still_s = 0.0 if turn is None else stalled_s(turn, found_stalls)

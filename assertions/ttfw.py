@@ -17,7 +17,7 @@ from assertions.words import plural, span
 from harness.measure import histogram
 from harness.measure.series import Reader, Timeline
 from harness.measure.stalls import longest_s, stalled_s
-from harness.model import CallRecord, TurnRecord
+from harness.model import CallOutcome, CallRecord, TurnRecord
 
 NAME = distortion.NAME
 ONSET_S = 0.005
@@ -111,7 +111,7 @@ def _waited(turn: TurnRecord, latency_s: float | None, facts: Facts) -> Range:
 
 def _unseen(record: CallRecord) -> Iterator[Key]:
     """Turns of a call that was cut, of which we have no record."""
-    if record.outcome in WHOLE or record.placed_at is None:
+    if (record.outcome in WHOLE and record.outcome is not CallOutcome.HUNG_UP) or record.placed_at is None:
         return
     seen = {turn.index for turn in record.turns}
     for index in range(1, len(record.plan.turns) + 1):

@@ -113,6 +113,8 @@ class CallPlan:
     """Longest wait for the agent to join, and for each reply."""
     impairments: tuple[Impairment, ...] = ()
     """What the caller's network does to its packets."""
+    hangs_up_after_s: float | None = None
+    """The caller hangs up so long after its media path was up, whatever is being said. None: it stays to the end."""
     grade: Grade = Grade.FULL
     peers: PeerMode = PeerMode.SINGLE
 
@@ -122,6 +124,8 @@ class CallOutcome(enum.StrEnum):
 
     COMPLETED = "completed"
     """Every planned turn was spoken and the caller hung up."""
+    HUNG_UP = "hung-up"
+    """The caller hung up early, as it was planned."""
     DROPPED = "dropped"
     """Never started: the generator fell short."""
     CUT = "cut"
@@ -637,6 +641,8 @@ class Scenario:
     """None: limits are judged over the whole run."""
     panels: str | None = None
     """Path of the panels to judge. None: those that ship, on our own stack."""
+    hang_up: Mapping[str, float] | None = None
+    """``every`` n-th call hangs up early, ``after_s`` seconds after its media path was up. None: none does."""
     word_error_ratio: float | None = None
     """Share of the words of a caller's sentence that a recogniser may get wrong. None: none, the agent is scripted."""
     peers: PeerMode = PeerMode.SINGLE

@@ -122,6 +122,15 @@ SHAPE = Table(
             shape=Number(is_whole=True, at_least=1, at_most=1000),
             says="how often the caller of each call says them all, one round after the other",
         ),
+        "hang_up": Key(
+            shape=Table(
+                keys={
+                    "every": Key(shape=Number(is_whole=True, at_least=1), says="every n-th call hangs up early", is_required=True),
+                    "after_s": Key(shape=_SECONDS, says="so long after its media path was up, whatever is being said", is_required=True),
+                }
+            ),
+            says="callers that do not stay to the end; absent: all do",
+        ),
         "word_error_ratio": Key(
             shape=Number(at_least=0, at_most=1),
             says="share of the words of a sentence that a recogniser may get wrong in transcripts; absent: none, as for a scripted agent",
@@ -223,6 +232,7 @@ def _scenario(document: Document, *, name: str, prompts: Mapping[str, str], clai
         impairment=profiles.named(document),
         impairments=profiles.impairments(document),
         grade=Grade(data.get("grade", Grade.FULL)),
+        hang_up=data.get("hang_up"),
         word_error_ratio=data.get("word_error_ratio"),
         drill=None if drill is None else _drill(document),
         knee=_knee(document),

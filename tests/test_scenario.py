@@ -14,7 +14,8 @@ from harness.model import Scenario, TurnPlan
 PROMPTS = {"weather": "what is the weather in london today", "goodbye": "thank you goodbye"}
 CLAIMS = ("calls/rows", "calls/status", "ttfw/exporter", "ttfw/rule")
 KEYS = (
-    "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, panels, peers, turns, drill, rounds, word_error_ratio, "
+    "summary, seed, agent, greeting, calls, arrival, answer_timeout_s, impairment, grade, panels, peers, turns, drill, rounds, hang_up, "
+    "word_error_ratio, "
     "requires, slo, knee"
 )
 GOOD = """\

@@ -169,6 +169,8 @@ class Dialogue:
         self._is_reply_noted = False
         self._misses = 0
         self._has_missed = False
+        self._hangs_up_at: UnixNs | None = None
+        """When the caller has had enough. None: it stays to the end, or its media path is not up yet."""
         self.due_at: UnixNs | None = _after(placed_at, JOIN_TIMEOUT_S)
         """When ``tick`` is wanted. None: never again."""
 
@@ -198,6 +200,8 @@ class Dialogue:
             case MediaUp():
                 yield _note("joined")
                 if self._phase in (_Phase.CALLING, _Phase.CONNECTING):
+                    if self._plan.hangs_up_after_s is not None:
+                        self._hangs_up_at = _after(now, self._plan.hangs_up_after_s)
                     self._enter(_Phase.WAITING, now, self._plan.answer_timeout_s)
                     self._await_greeting(now)
             case AgentJoined():
@@ -233,6 +237,9 @@ class Dialogue:
 
     def _time_out(self, now: UnixNs) -> Iterator[Action]:
         wait_s = self._plan.answer_timeout_s
+        if self._hangs_up_at is not None and now >= self._hangs_up_at:
+            yield from self._hang_up(CallOutcome.HUNG_UP, None)
+            return
         match self._phase:
             case _Phase.CALLING:
                 yield from self._hang_up(CallOutcome.REFUSED, f"the media server answered no join within {JOIN_TIMEOUT_S:g} s")
@@ -370,6 +377,8 @@ class Dialogue:
     def _enter(self, phase: _Phase, now: UnixNs, limit_s: float) -> None:
         self._phase = phase
         self.due_at = _after(now, limit_s)
+        if self._hangs_up_at is not None:
+            self.due_at = min(self.due_at, self._hangs_up_at)
 
 
 def _after(at: UnixNs, seconds: float) -> UnixNs:

@@ -106,7 +106,7 @@ class Caller(User):
         self.load.left -= 1
         self.load.idle += 1
         report = self.environment.events.request.fire
-        failure = None if result.outcome is CallOutcome.COMPLETED else CallFailed(result.outcome)
+        failure = None if result.outcome in (CallOutcome.COMPLETED, CallOutcome.HUNG_UP) else CallFailed(result.outcome)
         common = {"response_length": 0, "context": {"call_id": plan.call_id}}
         report(request_type="call", name="call", response_time=(time.monotonic() - began) * 1e3, exception=failure, **common)
         for ttfw_s in result.ttfw_s:

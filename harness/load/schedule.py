@@ -37,9 +37,14 @@ def plans(scenario: Scenario, *, prefix: str) -> tuple[CallPlan, ...]:
             impairments=scenario.impairments,
             grade=scenario.grade,
             peers=scenario.peers,
+            hangs_up_after_s=_hangs_up_after_s(scenario, index),
         )
         for index, due_s in enumerate(due_times(scenario.calls, scenario.arrival, seed=scenario.seed), start=1)
     )
+
+
+def _hangs_up_after_s(scenario: Scenario, index: int) -> float | None:
+    return None if scenario.hang_up is None or index % int(scenario.hang_up["every"]) else float(scenario.hang_up["after_s"])
 
 
 def first(scenario: Scenario, calls: int) -> Scenario:

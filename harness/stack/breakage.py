@@ -1,4 +1,4 @@
-"""Defects seeded from outside, as data (``fixtures/mutants``): a proxy before an exporter or REST, a rule, the agent's environment."""
+"""Defects seeded from outside, as data (``fixtures/mutants``): a proxy before an exporter or REST, a rule, the agent's environment, SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.stack.exposition import multiplied, total, without
 from harness.stack.proxy import Answer, Forward, Proxy, Request, Rule
 
 MUTANTS = Path(__file__).resolve().parents[2] / "fixtures" / "mutants"
-_SEAMS = ("exporter-proxy", "sfu-proxy", "rest-proxy", "rules", "agent-env", "files")
+_SEAMS = ("exporter-proxy", "sfu-proxy", "rest-proxy", "rules", "agent-env", "files", "database")
 _WIPE_EVERY_S = 0.02
 
 
@@ -30,7 +30,7 @@ class Defect:
     what: str
     """One sentence for a person."""
     seam: str
-    """``exporter-proxy``, ``sfu-proxy``, ``rest-proxy``, ``rules``, ``agent-env`` or ``files``."""
+    """``exporter-proxy``, ``sfu-proxy``, ``rest-proxy``, ``rules``, ``agent-env``, ``files`` or ``database``."""
     parameters: Mapping[str, Any]
     claim: str
     """The claim that must turn red."""
@@ -53,6 +53,11 @@ def load(name: str, directory: Path = MUTANTS) -> Defect:
         known = ", ".join(sorted(each.stem for each in directory.glob("*.yaml")))
         raise UsageError(f"no defect {name!r}; there are {known}")
     return _read(path)
+
+
+def statements(defect: Defect | None) -> tuple[str, ...]:
+    """SQL that is run when the database has been migrated."""
+    return tuple(defect.parameters["statements"]) if defect is not None and defect.seam == "database" else ()
 
 
 def rules_seed(defect: Defect | None) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import psycopg
@@ -94,6 +95,13 @@ def migrate(database: Database, *, roles: Path) -> tuple[str, ...]:
     """Runs the roles that a Supabase project begins with, then every migration; the names it ran. Raises StackError."""
     password = f"'{database.service_password}'"
     return migrations.migrate(database.dsn(), (roles, *migrations.FILES), replace={":service_password": password})
+
+
+def seed(database: Database, statements: Sequence[str]) -> None:
+    """Runs what a defect does to a database that was just migrated."""
+    with psycopg.connect(database.dsn(), autocommit=True) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
 
 
 def _make_cluster(initdb: Path, data: Path, password: Path, account: str | None) -> None:

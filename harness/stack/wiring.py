@@ -84,7 +84,7 @@ class Wiring:
         self._webhook = self._before("receiver", webhook_rule(sabotage), exits)
         self._store = self._before("gateway", store_rule(sabotage), exits)
         self._alertmanager_address = self._before("alertmanager", alertmanager_rule(sabotage), exits)
-        self._exits = exits
+        self._exits, self._defect = exits, defect
         self.rest = self.seams.before_rest(f"http://{LOOPBACK}:{port['gateway']}")
 
     @property
@@ -247,6 +247,8 @@ class Wiring:
     def _database(self) -> None:
         database.start(self.supervisor, self.obtained["postgres"].path, self.database)
         database.migrate(self.database, roles=SERVICES / "gateway" / "roles.sql")
+        if statements := breakage.statements(self._defect):
+            database.seed(self.database, statements)
         self._postgrest()
 
     def _postgrest(self) -> None:

@@ -103,3 +103,28 @@ def test_a_dead_jobs_call_may_be_open_for_a_minute() -> None:
 
     assert verdict(soon, "calls/status").status is Status.PASS
     assert verdict(late, "calls/status").status is Status.FAIL
+
+
+def hung_up(**columns: Any) -> Evidence:
+    """A run whose second call was ended by its caller before its last turn."""
+    calls = [record(plan(index), latencies) for index, latencies in enumerate(LATENCIES_S, start=1)]
+    early = replace(calls[1], outcome=CallOutcome.HUNG_UP, turns=calls[1].turns[:2], left_at=after(22.5))
+
+    def change(item: Observation) -> Observation:
+        is_it = isinstance(item, Row) and item.table == "calls" and item.columns["call_id"] == early.plan.call_id
+        return replace(item, columns={**item.columns, **columns}) if is_it and isinstance(item, Row) else item
+
+    return stack.changed(stack.of([calls[0], early, calls[2]]), change)
+
+
+def test_a_caller_who_hangs_up_early_completes_its_call() -> None:
+    """Nobody failed it: the row says completed, and how long it really was; the agent is not blamed."""
+    assert {verdict(hung_up(), claim).status for claim in ("calls/answered", "calls/status", "calls/duration")} == {Status.PASS}
+    assert verdict(hung_up(status="failed"), "calls/status").sentence == (
+        "the row of call-2 says failed after the call was over, may say completed"
+    )
+
+
+def test_what_was_being_said_when_the_caller_hung_up_may_be_told_or_not() -> None:
+    """Only a part of the sentence was heard."""
+    assert verdict(hung_up(), "turns/rows").status is Status.PASS

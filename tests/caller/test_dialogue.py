@@ -365,3 +365,11 @@ def test_an_agent_that_cannot_be_talked_down_is_waited_for() -> None:
     acts = play(impatient(1.0), (*GREETED, *speech(6.0, 9.6), *speech(10.5, 11.0)))
 
     assert notes(acts, "talked-over", "reply") == ["reply 1 6.0", "talked-over 1 6.0 9.6", "reply 2 10.5"]
+
+
+def test_a_caller_that_has_had_enough_hangs_up() -> None:
+    """So long after its media path was up, in the middle of its own sentence."""
+    acts = play(dataclasses.replace(plan(), hangs_up_after_s=4.0), (*GREETED, *speech(6.0, 7.0)))
+
+    assert outcome(acts) == (4.05, "hang up hung-up")
+    assert notes(acts, "speech") == []

@@ -261,3 +261,9 @@ def test_a_broken_mutant_file_is_named(text: str, wrong: str, tmp_path: Path) ->
 
     with pytest.raises(UsageError, match=wrong):
         breakage.load("a", tmp_path)
+
+
+def test_what_a_defect_does_to_the_database_is_sql() -> None:
+    """Run when it has been migrated; other seams have none."""
+    assert breakage.statements(defect("database", statements=["select 1"])) == ("select 1",)
+    assert breakage.statements(defect("rules", expressions={})) == ()
