@@ -62,8 +62,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Locust makes the callers leave. Whatever remains of its session is killed."""
     try:
         if process.poll() is None:
-            # Not SIGINT: what a shell starts in the background ignores it, and so would Locust.
-            process.terminate()
+            # Not SIGTERM: Locust then ends before the callers have left.
+            process.send_signal(signal.SIGINT)
             process.wait(_LEAVE_S)
     except subprocess.TimeoutExpired:
         pass

@@ -10,6 +10,7 @@ statistics, which round.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from argparse import Namespace
@@ -289,6 +290,10 @@ def _refuse(words: Iterable[str]) -> None:
     if refused := next((word for word in words if word in _REFUSAL), None):
         sys.stderr.write(f"{_REFUSAL[refused]}\n")
         sys.exit(2)
+
+
+# What a shell starts in the background ignores SIGINT, by which ``voxproof run`` makes us leave.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _stop(**_: Any) -> None:

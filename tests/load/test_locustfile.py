@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,7 +110,7 @@ def test_the_page_starts_the_load_once_and_takes_no_users(tmp_path: Path) -> Non
             while len(placed(tmp_path).get("caller-1", ())) < 3 and time.monotonic() < until:
                 time.sleep(0.1)
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
 
     assert (refused["success"], started["success"], again["success"]) == (False, True, False)
