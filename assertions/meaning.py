@@ -182,7 +182,8 @@ class _Growing:
         self._instants = [at for at, _ in timeline.samples]
         self._raw = values = [number for _, number in timeline.samples]
         lost = itertools.accumulate((before if after < before else 0.0 for before, after in itertools.pairwise(values)), initial=0.0)
-        self._values = [number + gone for number, gone in zip(values, lost, strict=True)]
+        # Of a series without samples there is one loss too many: none.
+        self._values = [number + gone for number, gone in zip(values, lost, strict=bool(values))]
 
     def at(self, instant: UnixNs) -> float:
         """As it was scraped. 0 before the first sample."""
