@@ -295,19 +295,23 @@ class _Hop:
         return {name: self._lying(change) for name, change in found.items()}
 
     def _lying(self, change: Callable[[str], str]) -> Defect:
-        """The first rule that has something to say says what its expression, changed, would."""
+        """The first rule of which it makes a difference says what its expression, changed, would."""
 
         def defect(reader: Reader) -> Reader | None:
+            lie = None
             for rule in self._rules:
-                lie, timelines = change(rule.expression), reader.series(Source.RULES, rule.record)
+                changed, timelines = change(rule.expression), reader.series(Source.RULES, rule.record)
                 found = (number for each in timelines for at, number in each.samples if at > self._facts.since)
-                if lie == rule.expression or not any(math.isfinite(number) and number for number in found):
+                if changed == rule.expression or not any(math.isfinite(number) and number for number in found):
                     continue
                 try:
-                    return _saying(reader, rule, _told(reader, rule, lie, self._engine, self._facts))
+                    lie = _saying(reader, rule, _told(reader, rule, changed, self._engine, self._facts))
                 except NotAnalysed:
-                    return None
-            return None
+                    continue
+                honest = _said(timelines, rule, self._facts.since)
+                if _said(lie.series(Source.RULES, rule.record), rule, self._facts.since) != honest:
+                    return lie
+            return lie
 
         return defect
 
