@@ -20,6 +20,9 @@ NAME = "voice_agent_active_calls"
 NAMES: counted.Names = {NAME: lambda _: ("active",)}
 LOOK = "look"
 """Kind of the keys that hold the gauge at one instant."""
+SHUTDOWN_S = 10.0
+"""A job that knows that its caller has gone waits for a last transcript and writes its rows; livekit-agents ends one that takes longer than this:
+``shutdown_process_timeout``."""
 _FOREVER = 1 << 62
 
 
@@ -102,7 +105,7 @@ def _span(record: CallRecord, facts: Facts) -> tuple[int, int | None, int | None
     # A caller that hangs up is in the call until then; of another, the agent's last word is the last that we know.
     is_ours_to_end = record.outcome in (*AS_PLANNED, CallOutcome.SILENT)
     until = record.left_at if is_ours_to_end else max(heard, default=None)
-    gone_s = facts.setting("departure_timeout_s", 20.0)
+    gone_s = facts.setting("departure_timeout_s", 20.0) + SHUTDOWN_S
     over = round(record.left_at + gone_s * 1e9) if record.left_at is not None and record.outcome in WHOLE else _FOREVER
     return record.placed_at, min(heard, default=None), until if heard else None, over
 
@@ -117,7 +120,7 @@ def _admitted(progress: Progress, facts: Facts, reader: Reader) -> Reading:
     if parts and facts.is_alone and is_over:
         parts["after",] = exactly(base)
     because = [
-        "from its first word until the caller hung up a call is in progress; it may be from our dial until a caller's departure must be known",
+        "from its first word until the caller hung up a call is in progress; it may be from our dial until its job must have ended",
         f"before the load the gauge said {whole(base)}; the stack came to rest before it was read again",
     ]
     if not facts.is_alone:
