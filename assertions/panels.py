@@ -58,9 +58,10 @@ def quantities(all_drawn: Sequence[Drawn], reader: Reader) -> tuple[str, ...]:
 
 
 def _has_something(each: Drawn, reader: Reader) -> bool:
-    if reader.gaps.get(Source.PANELS) or each.panel.scraped is not None:
-        return True
     line = each.line
+    is_refused = any(row.columns["line"] == line.name for row in reader.rows.get(REFUSED, ()))
+    if reader.gaps.get(Source.PANELS) or each.panel.scraped is not None or is_refused or _findings(line.query):
+        return True
     if line.read is not None:
         is_shown = any(
             number for row in reader.rows.get(line.name, ()) for number in row.columns.values() if isinstance(number, float | int)

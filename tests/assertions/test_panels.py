@@ -45,6 +45,14 @@ def test_each_panel_as_first_written_is_red_with_its_reason(first: dict[str, Ver
     assert words in verdict.sentence
 
 
+@pytest.mark.parametrize(("claim", "words"), [("first-call-volume", "was refused: 400"), ("first-sip-errors", "promql/counter")])
+def test_what_can_be_seen_without_data_is_said_without_data(claim: str, words: str) -> None:
+    """On a stack that has no telephony at all."""
+    mute = stack.changed(stack.run(), lambda item: None if isinstance(item, Sample) and item.labels.get("job") == "livekit-sip" else item)
+
+    assert words in judged(stack.showing(mute, FIRST), f"{claim}/panel").sentence
+
+
 def test_what_was_right_from_the_first_is_green(first: dict[str, Verdict]) -> None:
     """Rows of the last 24 hours are counted as their label says."""
     assert [claim for claim, verdict in first.items() if verdict.status is Status.PASS] == ["first-calls-24h/panel"]
