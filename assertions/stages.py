@@ -63,7 +63,9 @@ def _took(notes: Sequence[Row]) -> Reading:
     longest_s, turn_s = (max(float(note.columns[column]) for note in notes) for column in ("took_s", "turn_s"))
     because = [
         f"programmed {' or '.join(programmed)} s; the longest took {longest_s:.3f} s by the agent's ruler",
-        f"it begins, and its end is noticed, a turn of the event loop later: {turn_s * 1000:.0f} ms at most",
+        f"it begins, and its end is noticed, a turn of the event loop later: {turn_s * 1000:.0f} ms at most"
+        if turn_s
+        else "measured from outside, where it is awaited, and from inside: what is said of it lies between",
         "one observation each time; a time that was not measured (0 of a streaming recogniser, -1 of a stage cut short) is none",
     ]
     if may_lack:
