@@ -280,6 +280,14 @@ def ended_early(names: Names, facts: Facts) -> Defect:
         if end is None or not any(reader.series(Source.PROMETHEUS, name) for name in names):
             return None
         half = (facts.since + end) // 2
+        growing = [
+            each
+            for name in names
+            for each in reader.series(Source.PROMETHEUS, name)
+            if each.samples and each.at(UnixNs(half)) != each.samples[-1][1]
+        ]
+        if not growing and not scrapes(reader, names, facts):
+            return None  # nothing more came, and nobody knows when it was looked
         for name in names:
             reader = reader.with_series(
                 Source.PROMETHEUS, name, lambda each: each.changed(lambda at, number: number if at < half else None)

@@ -121,9 +121,12 @@ def blind(findings: Findings) -> tuple[Verdict, ...]:
 
 
 def unjudged(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
-    """What the scenario requires and no verdict speaks of."""
+    """What the scenario requires and no verdict speaks of. Whoever gave no panels has none that could lie."""
     claims = [verdict.claim for verdict in findings.verdicts]
-    return tuple(pattern for pattern in evidence.info.scenario.requires if not any(fnmatchcase(claim, pattern) for claim in claims))
+    required = evidence.info.scenario.requires
+    if not any(claim.endswith("/panel") for claim in claims):
+        required = tuple(pattern for pattern in required if not pattern.endswith("/panel"))
+    return tuple(pattern for pattern in required if not any(fnmatchcase(claim, pattern) for claim in claims))
 
 
 def outcome(evidence: Evidence, findings: Findings) -> Status:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,6 +117,18 @@ def _rename_in_prometheus(stack: RunningStack, address: str) -> None:
         path.write_text(_words(path.read_text()))
     (directory / "targets" / "voice-agent.yml").write_text(yaml.safe_dump([{"targets": [address]}]))
     os.kill(stack.pids()["prometheus"], signal.SIGHUP)
+    until = time.monotonic() + 30
+    # The old name is gone, the new one has been scraped, and one more scrape is past: no sample of the old one lies beside the load.
+    while _scraped(stack) != {address}:
+        assert time.monotonic() < until, f"prometheus scrapes {_scraped(stack)}, wanted {address}"
+        time.sleep(0.2)
+    time.sleep(1.5)
+
+
+def _scraped(stack: RunningStack) -> set[str]:
+    """Addresses of the agent's exporters that Prometheus has scraped with success."""
+    found = httpx.get(f"{stack.target.prometheus_url}/api/v1/targets", trust_env=False).json()["data"]["activeTargets"]
+    return {each["labels"]["instance"] for each in found if each["labels"]["job"] == "voice-agent" and each["health"] == "up"}
 
 
 def target_file(directory: Path, target: Target, **changes: Any) -> tuple[Path, dict[str, str]]:
