@@ -285,7 +285,11 @@ def _now(kind: Kind, series: Mapping[str, list[Timeline]], edges: _Edges, reader
 
 
 def _is_scraped(timeline: Timeline, since: UnixNs, edges: _Edges, reader: Reader) -> bool:
-    """At every scrape that may be the newest it was there."""
+    """At every scrape that may be the newest it was there. Of ``up`` no other series tells: a target that is not scraped any more has gone."""
     there = {at for at, _ in timeline.samples}
+    if timeline.name == "up":
+        instants = sorted(there)
+        spacings = sorted(after - before for before, after in itertools.pairwise(instants))
+        return bool(spacings) and edges.until - instants[-1] <= 2 * spacings[len(spacings) // 2]
     ups = [up for up in reader.series(Source.PROMETHEUS, "up") if owner(up) == owner(timeline)]
     return all(at in there for up in ups for at, _ in up.samples if since < at <= edges.until)
