@@ -72,19 +72,8 @@ def trees(facts: Facts) -> Iterator[Tree]:
         would_catch=lambda admitted, _: _width(_mean(admitted, INCOMING), 0.001),
         needs=NEEDS,
     )
-    samples = Step(
-        claim="jitter/samples",
-        source="jitter/exporter",
-        title="prometheus samples",
-        admits=lambda given, reader: counted.scraped(given, wire.ours(reader, NAMES), NAMES, facts),
-        read=lambda reader: wire.unread(reader) or counted.stored(wire.ours(reader, NAMES), NAMES, facts),
-        defects={
-            "the last window is not stored": counted.moved(NAMES, -1, sources=(Source.PROMETHEUS,)),
-            "samples end in the middle of the load": counted.ended_early(NAMES, facts),
-        },
-        show=_show,
-        explain=lambda difference: _explain(difference, facts, "Prometheus"),
-        would_catch=lambda admitted, said: "1 window",
+    samples = network.samples(
+        "jitter", NAMES, wire, facts, show=_show, explain=lambda difference: _explain(difference, facts, "Prometheus"), one="1 window"
     )
     yield Tree(root="wire", truth=truth, steps=(said, exporter, samples), reads=frozenset({*NAMES, reports.JITTER}))
 

@@ -65,19 +65,8 @@ def trees(facts: Facts) -> Iterator[Tree]:
         explain=lambda difference: _explain(difference, facts, "the media server's exporter"),
         would_catch=lambda admitted, _: _resolution(admitted, "lost"),
     )
-    samples = Step(
-        claim="loss/samples",
-        source="loss/exporter",
-        title="prometheus samples",
-        admits=lambda given, reader: counted.scraped(given, wire.ours(reader, NAMES), NAMES, facts),
-        read=lambda reader: wire.unread(reader) or counted.stored(wire.ours(reader, NAMES), NAMES, facts),
-        defects={
-            "the last window is not stored": counted.moved(NAMES, -1, sources=(Source.PROMETHEUS,)),
-            "samples end in the middle of the load": counted.ended_early(NAMES, facts),
-        },
-        show=_show,
-        explain=lambda difference: _explain(difference, facts, "Prometheus"),
-        would_catch=lambda admitted, said: "1 packet",
+    samples = network.samples(
+        "loss", NAMES, wire, facts, show=_show, explain=lambda difference: _explain(difference, facts, "Prometheus"), one="1 packet"
     )
     yield Tree(root="wire", truth=_truth(wire), steps=(said, exporter, samples), reads=frozenset({*NAMES, reports.LOST}))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from assertions import counted
 from assertions.facts import WHOLE, Facts, unread
-from assertions.ledger import Range
+from assertions.ledger import Difference, Range, Reading, Step
 from harness.measure import reports
 from harness.measure.series import Reader, Timeline
 from harness.measure.ticks import Bounds, Life
@@ -162,6 +163,33 @@ def _drops(facts: Facts) -> float:
         return math.inf
     last = {line.process: line.peer_drops for line in facts.evidence.health}
     return float(sum(each for each in last.values() if each is not None))
+
+
+def samples(
+    quantity: str,
+    names: counted.Names,
+    wire: Wire,
+    facts: Facts,
+    *,
+    show: Callable[[Reading], str],
+    explain: Callable[[Difference], str],
+    one: str,
+) -> Step:
+    """What Prometheus stored of the media server's series of our callers. one: the smallest lie that is caught."""
+    return Step(
+        claim=f"{quantity}/samples",
+        source=f"{quantity}/exporter",
+        title="prometheus samples",
+        admits=lambda given, reader: counted.scraped(given, wire.ours(reader, names), names, facts),
+        read=lambda reader: wire.unread(reader) or counted.stored(wire.ours(reader, names), names, facts),
+        defects={
+            "the last window is not stored": counted.moved(names, -1, sources=(Source.PROMETHEUS,)),
+            "samples end in the middle of the load": counted.ended_early(names, facts),
+        },
+        show=show,
+        explain=explain,
+        would_catch=lambda admitted, said: one,
+    )
 
 
 def packets_per_s(stream: Stream) -> Bounds:

@@ -52,19 +52,8 @@ def trees(facts: Facts) -> Iterator[Tree]:
         would_catch=lambda admitted, _: _width(admitted),
         needs=NEEDS,
     )
-    samples = Step(
-        claim="rtt/samples",
-        source="rtt/exporter",
-        title="prometheus samples",
-        admits=lambda given, reader: counted.scraped(given, wire.ours(reader, NAMES), NAMES, facts),
-        read=lambda reader: wire.unread(reader) or counted.stored(wire.ours(reader, NAMES), NAMES, facts),
-        defects={
-            "the last window is not stored": counted.moved(NAMES, -1, sources=(Source.PROMETHEUS,)),
-            "samples end in the middle of the load": counted.ended_early(NAMES, facts),
-        },
-        show=_show,
-        explain=lambda difference: _explain(difference, facts, "Prometheus"),
-        would_catch=lambda admitted, said: "1 window",
+    samples = network.samples(
+        "rtt", NAMES, wire, facts, show=_show, explain=lambda difference: _explain(difference, facts, "Prometheus"), one="1 window"
     )
     yield Tree(root="wire", truth=Reading(parts={}), steps=(exporter, samples), reads=frozenset(NAMES))
 
