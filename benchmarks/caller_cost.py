@@ -51,7 +51,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--peers", type=PeerMode, choices=tuple(PeerMode), default=PeerMode.SINGLE)
     parser.add_argument("--engines", nargs="+", choices=("python", "compiled"), default=["python", "compiled"])
-    parser.add_argument("--grades", type=Grade, nargs="+", choices=tuple(Grade), default=[Grade.LIGHT, Grade.FULL])
+    parser.add_argument(
+        "--grades",
+        type=Grade,
+        nargs="+",
+        choices=tuple(Grade),
+        default=[Grade.LIGHT],
+        help="light carries load; full decodes and keeps everything",
+    )
     parser.add_argument("--rounds", type=int, default=1, help="how often the rows are measured, interleaved")
     parser.add_argument(
         "--sdk", type=int, default=0, metavar="N", help="also N participants of the official SDK, run by the agent's Python"

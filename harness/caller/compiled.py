@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import deque
@@ -28,6 +29,8 @@ _SLOTS, _PORTS, _CLIPS, _RING, _OTHERS, _LATE = 5, 256, 16, 64, 16, 1024
 _SAFE = _RING - 4
 """Packets read back from the ring: the core may be writing the next ones meanwhile."""
 _ROLL_OVER = 1 << 13
+_KEPT = struct.Struct("=qqIHH")
+"""A core_packet before its data: at, number, timestamp, length, stream. Read at once: field by field costs as much as decrypting."""
 
 
 class CompiledThread:
@@ -164,6 +167,8 @@ class NativePort:
         self._clock = clock
         self.memory = self._ffi.new("core_port *")
         self._streams: list[CompiledStream] = []
+        self._ring = memoryview(self._ffi.buffer(self.memory.ring))
+        self._kept_bytes = self._ffi.sizeof("core_packet")
         self._taken = self._others = 0
         memory, wire, outgoing = self.memory, given.wire, given.outgoing
         memory.fd = wire.socket.fileno()
@@ -201,13 +206,13 @@ class NativePort:
 
     def take_packets(self, newest: int) -> None:
         """Gives the ``newest`` packets in the ring to their streams' ears, each once."""
-        memory = self.memory
+        memory, ring = self.memory, self._ring
         arrived = memory.arrived
         first = max(self._taken, arrived - min(newest, _SAFE))
         for index in range(first, arrived):
-            kept = memory.ring[index % _RING]
-            at, number, timestamp, stream = kept.at, kept.number, kept.timestamp, kept.stream
-            packet = bytes(self._ffi.buffer(kept.data, kept.length))
+            place = index % _RING * self._kept_bytes
+            at, number, timestamp, length, stream = _KEPT.unpack_from(ring, place)
+            packet = bytes(ring[place + _KEPT.size : place + _KEPT.size + length])
             if memory.arrived - index < _RING:
                 self._streams[stream].ear.heard(UnixNs(at), number, timestamp, packet)
         self._taken = arrived
@@ -328,9 +333,11 @@ class NativeSpeech:
         while self._given:
             given = self._given[0]
             is_over = memory.clip_head > given.index
-            while given.told < len(given.clip.frames) and (sent_ns := given.sent_ns[given.told]):
-                outgoing.said(given.clip, given.told, self._clock.at_monotonic(sent_ns))
-                given.told += 1
+            left = given.left()
+            for frame in range(given.told, left):
+                if outgoing.keeps_sound or frame in given.telling or frame == left - 1:
+                    outgoing.said(given.clip, frame, self._clock.at_monotonic(given.sent_ns[frame]))
+            given.told = left
             if not is_over:
                 with self._lock:
                     self._watch()
@@ -358,9 +365,18 @@ class _Given:
         self.clip = clip
         self.told = 0
         self.last_voiced = clip.last_voiced_sample // FRAME_SAMPLES
+        self.telling = (clip.first_voiced_sample // FRAME_SAMPLES, self.last_voiced)
+        """Frames whose leaving is news even if no sound is kept."""
         offsets = [0]
         for frame in clip.frames:
             offsets.append(offsets[-1] + len(frame))
         self.payload = ffi.new("uint8_t[]", b"".join(clip.frames))
         self.offsets = ffi.new("uint32_t[]", offsets)
         self.sent_ns = ffi.new("int64_t[]", len(clip.frames))
+
+    def left(self) -> int:
+        """Frames that have left."""
+        frames, left = len(self.clip.frames), self.told
+        while left < frames and self.sent_ns[left]:
+            left += 1
+        return left

@@ -59,7 +59,7 @@ class Outgoing:
         self._late_ns = 0
         self._payload_type = payload_type
         self._clock = clock
-        self._keeps_sound = keeps_sound
+        self.keeps_sound = keeps_sound
         # Far from the wrap: an SRTP receiver that misses the first packets could not tell the roll-over count.
         self._sequence = random.randrange(1, 0x4000)
         self._timestamp = random.randrange(1 << 31)
@@ -168,7 +168,7 @@ class Outgoing:
         """Frame ``index`` of ``clip`` left."""
         first, last = index * FRAME_SAMPLES, (index + 1) * FRAME_SAMPLES
         self._said_at = at
-        if self._keeps_sound:
+        if self.keeps_sound:
             self._pieces.append(Piece(at=at, pcm=clip.pcm[first:last]))
         if first <= clip.first_voiced_sample < last:
             self._started_at = _instant(at, clip.first_voiced_sample - first)
