@@ -30,7 +30,7 @@ lint: env ## format, lint, types; changes nothing
 	$(BIN)/mypy
 
 test: lint ## the gate: lint, unit tests, the shipped alerts in virtual time, then tests on the real stack
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadscope
 	@$(BIN)/python -m harness.stack.provision
 	$(BIN)/voxproof alerts --virtual
 	$(BIN)/pytest -m stack

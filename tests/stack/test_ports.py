@@ -48,7 +48,7 @@ def test_a_taken_fixed_port_is_named_with_its_holder() -> None:
     with listening() as server:
         port = server.getsockname()[1]
 
-        with pytest.raises(EnvironmentFault, match=rf"port {port}, wanted for livekit, is taken by pid {os.getpid()} \(.*pytest"):
+        with pytest.raises(EnvironmentFault, match=rf"port {port}, wanted for livekit, is taken by pid {os.getpid()} \(.*python"):
             ports.free(("livekit",), fixed={"livekit": port})
 
 
