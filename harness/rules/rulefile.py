@@ -11,6 +11,9 @@ import yaml
 from harness.errors import UsageError
 from harness.model import value
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where it was built in: ten times as fast."""
+
 
 @value
 class Entry:
@@ -24,7 +27,7 @@ class Entry:
 def entries(path: Path) -> Iterator[Entry]:
     """Every rule of the file, in order. Raises UsageError naming the file for text that is no rule file."""
     try:
-        document = yaml.compose(path.read_text())
+        document = yaml.compose(path.read_text(), Loader=_LOADER)
     except OSError as exc:
         raise UsageError(f"{path}: {exc.strerror or exc}") from exc
     except yaml.YAMLError as exc:
@@ -37,8 +40,9 @@ def entries(path: Path) -> Iterator[Entry]:
         raise UsageError(f"{path}: no list 'groups'; wanted a rule file (a dashboard's name ends in .json)")
     for group in groups.value:
         rules = _entry(group, "rules")
+        plain = _plain(group)
         for node in rules.value if isinstance(rules, yaml.SequenceNode) else ():
-            yield Entry(group=_plain(group), rule=_plain(node), line=node.start_mark.line + 1)
+            yield Entry(group=plain, rule=_plain(node), line=node.start_mark.line + 1)
 
 
 def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
@@ -48,5 +52,5 @@ def _entry(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _plain(node: yaml.Node) -> dict[str, Any]:
-    found = yaml.safe_load(yaml.serialize(node))
+    found = yaml.constructor.SafeConstructor().construct_document(node)
     return found if isinstance(found, dict) else {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from harness.rules.alerts import alert_rules
 from harness.rules.virtual import Proof, promtool_files, prove
 
+ROOT = Path(__file__).resolve().parents[2]
 RULES = """groups:
   - name: voice
     rules:
@@ -143,3 +147,23 @@ def test_a_changed_rule_is_caught(name: str, change: dict[str, Any], proofs: dic
     files[rules]["groups"][0]["rules"][0] |= change
 
     assert name in failures(promtool(), files)
+
+
+@pytest.mark.stack
+def test_memory_is_bounded_however_many_cases_there_are(proofs: dict[str, Proof], tmp_path: Path) -> None:
+    """A test leaves some 20 MiB behind, and these are more than a hundred: 400 MiB a process will do."""
+    files = promtool_files(list(proofs.values()))
+    tests = {name: file for name, file in files.items() if "tests" in file}
+    many = files | {f"{name}-{copy}": file for name, file in tests.items() for copy in range(40 // len(tests))}
+    (tmp_path / "files.json").write_text(json.dumps(many))
+    # A process of its own, whose only children are promtools.
+    script = (
+        "import json, pathlib, resource, sys; from harness.stack.promtool import failures\n"
+        "said = failures(pathlib.Path(sys.argv[1]), json.loads(pathlib.Path(sys.argv[2]).read_text()))\n"
+        "print(json.dumps([said, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))"
+    )
+    command = (sys.executable, "-c", script, str(promtool()), str(tmp_path / "files.json"))
+    said, peak_kib = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+
+    assert said == ""
+    assert peak_kib < 400 * 1024
