@@ -7,10 +7,11 @@ import dataclasses
 import promql_parser as pp
 import pytest
 
-from harness.rules.alerts import AlertRule, served_rules
+from harness.rules.alerts import served_rules
 from harness.rules.audit import Outlook, Prospect, prospect, selector_text, strays
 from harness.rules.evaluate import Database, series
 from harness.rules.tune import Stored
+from tests.fakes.rules import alert_rule
 
 HOUR_S = 3600.0
 TICKS = [15.0 * tick for tick in range(241)]
@@ -20,19 +21,7 @@ DATABASE: Database = {
     "up": (series("up", [(at, 1.0) for at in TICKS], job="node", instance="a"),),
     "brief": (series("brief", [*((at, 1.0) for at in TICKS if 600 <= at < 900), (900.0, None)], job="x"),),
 }
-RULE = AlertRule(
-    name="A",
-    group="g",
-    path="rules.yml",
-    line=1,
-    expression="load > 80",
-    for_s=0.0,
-    keep_firing_for_s=0.0,
-    interval_s=15.0,
-    labels={},
-    annotations={},
-    text={},
-)
+RULE = alert_rule()
 
 
 def told(expression: str, for_s: float = 0.0, **labels: str) -> Prospect:

@@ -16,23 +16,12 @@ from harness.rules.evaluate import Series, series
 from harness.rules.tune import Choice, Grid, Stored, Tuning, taken_apart, tune
 from harness.rules.windows import Cadence, Window
 from reports import tuning as report
+from tests.fakes.rules import alert_rule
 
 HEALTHY = Path(__file__).parents[2] / "fixtures" / "runs" / "healthy"
 CADENCE = Cadence(scrape_s=15.0, evaluation_s=15.0)
 HOUR_S = 3600.0
-RULE = AlertRule(
-    name="High",
-    group="g",
-    path="rules.yml",
-    line=1,
-    expression="load > 80",
-    for_s=60.0,
-    keep_firing_for_s=0.0,
-    interval_s=15.0,
-    labels={},
-    annotations={},
-    text={},
-)
+RULE = alert_rule(name="High", for_s=60.0)
 
 
 def hour(rule: AlertRule, grid: Grid, **more: list[float]) -> Tuning:

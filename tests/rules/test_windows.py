@@ -13,6 +13,7 @@ from harness.model import value
 from harness.rules.alerts import AlertRule, Episode, episodes, replayed
 from harness.rules.evaluate import Database, series
 from harness.rules.windows import Cadence, Crossing, Shape, Smoothing, Window, admitted, lasting, smoothing
+from tests.fakes.rules import alert_rule
 
 SCRAPE_S = EVALUATION_S = 15.0
 CADENCE = Cadence(scrape_s=SCRAPE_S, evaluation_s=EVALUATION_S)
@@ -31,24 +32,6 @@ EXPRESSIONS = {
 phase = st.integers(min_value=0, max_value=14_999).map(lambda ms: ms / 1000)
 instant = st.integers(min_value=0, max_value=59_999).map(lambda ms: CALM_S + ms / 1000)
 levels = st.tuples(st.integers(0, 75), st.integers(85, 100)).map(lambda pair: (pair[0] / 100, pair[1] / 100))
-
-
-def rule(expression: str, *, for_s: float = 0.0, keep_firing_for_s: float = 0.0, query_offset_s: float = 0.0) -> AlertRule:
-    """An alert of this expression, evaluated every 15 s."""
-    return AlertRule(
-        name="A",
-        group="g",
-        path="rules.yml",
-        line=1,
-        expression=expression,
-        for_s=for_s,
-        keep_firing_for_s=keep_firing_for_s,
-        interval_s=EVALUATION_S,
-        labels={},
-        annotations={},
-        text={},
-        query_offset_s=query_offset_s,
-    )
 
 
 @value
@@ -125,7 +108,7 @@ def test_every_instant_lies_in_its_set(expression: str, signal: Signal, scrape: 
     """Whatever the phases: pending, firing and resolved where they were admitted, and the one after the set is not admitted."""
     if "<" in expression:
         signal = dataclasses.replace(signal, before=signal.after, after=signal.before)
-    alert = rule(expression, for_s=wait, keep_firing_for_s=wait, query_offset_s=wait / 5)
+    alert = alert_rule(expression, for_s=wait, keep_firing_for_s=wait, query_offset_s=wait / 5)
 
     sets = admitted(alert, signal.crossing(0.8), CADENCE)
     (episode,) = happened(alert, signal, scrape, evaluation)
@@ -151,7 +134,7 @@ def test_every_instant_lies_in_its_set(expression: str, signal: Signal, scrape: 
 )
 def test_short_breaches_fire_only_where_they_may(expression: str, signal: Signal, scrape: float, evaluation: float, wait: float) -> None:
     """Never admitted, it never fires; admitted for certain, it does."""
-    alert = rule(expression, for_s=wait)
+    alert = alert_rule(expression, for_s=wait)
 
     sets = admitted(alert, signal.crossing(0.8), CADENCE)
     found = happened(alert, signal, scrape, evaluation)
@@ -176,7 +159,7 @@ def test_a_set_is_a_scrape_and_an_evaluation_wide(name: str, signal: Signal, wai
     share = (0.8 - signal.before) / (signal.after - signal.before) * 20
     assume(name != "samples" or not math.isclose(share, round(share), abs_tol=1e-6))
 
-    sets = admitted(rule(EXPRESSIONS[name], for_s=wait), signal.crossing(0.8), CADENCE)
+    sets = admitted(alert_rule(EXPRESSIONS[name], for_s=wait), signal.crossing(0.8), CADENCE)
 
     for found in (sets.pending, sets.firing, sets.resolved):
         assert found is not None
@@ -186,8 +169,8 @@ def test_a_set_is_a_scrape_and_an_evaluation_wide(name: str, signal: Signal, wai
 @given(signal=signals(long), scrape=phase, evaluation=phase)
 def test_a_rule_that_waits_one_evaluation_longer_is_told_apart_with_known_phases(signal: Signal, scrape: float, evaluation: float) -> None:
     """The replay of the rule as written names one instant; the shifted rule fires at another."""
-    (written,) = happened(rule("load > 0.8", for_s=60.0), signal, scrape, evaluation)
-    (shifted,) = happened(rule("load > 0.8", for_s=75.0), signal, scrape, evaluation)
+    (written,) = happened(alert_rule("load > 0.8", for_s=60.0), signal, scrape, evaluation)
+    (shifted,) = happened(alert_rule("load > 0.8", for_s=75.0), signal, scrape, evaluation)
 
     assert written.firing_at_s is not None
     assert shifted.firing_at_s == pytest.approx(written.firing_at_s + EVALUATION_S)
@@ -225,7 +208,7 @@ def test_a_vanished_series_is_missed_a_window_later() -> None:
     """absent_over_time counts from the last sample, which stood up to a scrape before T0."""
     crossing = Crossing(at=Window(earliest_s=0.0, latest_s=0.0), back=None, before=1.0, after=0.0, threshold=0.5)
 
-    assert admitted(rule("absent_over_time(a[5m])"), crossing, CADENCE).pending == Window(earliest_s=285.0, latest_s=315.0)
+    assert admitted(alert_rule("absent_over_time(a[5m])"), crossing, CADENCE).pending == Window(earliest_s=285.0, latest_s=315.0)
 
 
 def test_a_slow_scrape_widens_the_set() -> None:
@@ -233,4 +216,4 @@ def test_a_slow_scrape_widens_the_set() -> None:
     crossing = Crossing(at=Window(earliest_s=0.0, latest_s=0.0), back=None, before=1.0, after=0.0, threshold=0.5)
     hanging = dataclasses.replace(CADENCE, ingest_s=10.0)
 
-    assert admitted(rule("up == 0", for_s=60.0), crossing, hanging).firing == Window(earliest_s=60.0, latest_s=100.0)
+    assert admitted(alert_rule("up == 0", for_s=60.0), crossing, hanging).firing == Window(earliest_s=60.0, latest_s=100.0)
