@@ -76,10 +76,13 @@ class Wire:
         placed = [record for record in facts.records if record.placed_at is not None]
         sources = {record.agent_source for record in placed}
         excess_s = tuple(each for record in placed for each in reports.excess_s(record))
-        most_s = max(excess_s, default=0.0)
+        most_s, answered_s = max(excess_s, default=0.0), _answered_s(placed)
         return Wire(
             facts=facts,
-            streams={way: tuple(stream for record in placed for stream in _streams(record, way, most_s)) for way in (INCOMING, OUTGOING)},
+            streams={
+                way: tuple(stream for record in placed for stream in _streams(record, way, most_s, answered_s))
+                for way in (INCOMING, OUTGOING)
+            },
             is_whole=all(record.outcome in WHOLE for record in placed),
             others=Others(are_apart=bool(sources) and sources.isdisjoint({OURS, None}), are_foreign=facts.others is not None),
             drops=_drops(facts),
@@ -128,13 +131,19 @@ class Wire:
         return unread(reader, Source.SFU_REPORTS)
 
 
-def _streams(record: CallRecord, direction: str, unsteady_s: float) -> Iterator[Stream]:
+def _answered_s(placed: Sequence[CallRecord]) -> float:
+    """The longest that the server took to let a caller in: its signalling is no faster to see that one has left."""
+    return max(((each.joined_at - each.placed_at) / 1e9 for each in placed if each.joined_at and each.placed_at), default=0.0)
+
+
+def _streams(record: CallRecord, direction: str, unsteady_s: float, answered_s: float) -> Iterator[Stream]:
     if record.outcome not in WHOLE or record.joined_at is None or record.left_at is None:
         return
     slack_ns = round(1e9 * (_ordered_s(record, direction) + unsteady_s)) + _PACKET_NS
     began = _began(record, direction)
     if began is not None and began[0] < record.left_at:
-        life = Life(began=began, ended=(record.left_at, UnixNs(record.left_at + slack_ns)))
+        closed_at = UnixNs(record.left_at + slack_ns + round(1e9 * answered_s))
+        life = Life(began=began, ended=(record.left_at, closed_at))
         yield Stream(record=record, direction=direction, life=life, slack_ns=slack_ns)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from assertions.facts import Facts
+from assertions.network import OUTGOING, Wire
 from harness import rundir
 from harness.check import check
-from harness.model import Evidence, Findings, Observation, Sample, Source, Status, Verdict
+from harness.model import Evidence, Findings, Observation, Sample, Source, Status, UnixNs, Verdict
 from tests.fakes import stack
 from tests.fakes.evidence import health, info
 
@@ -109,6 +111,17 @@ def test_a_lie_is_told_with_both_numbers(evidence: Evidence, claim: str, sentenc
 
     assert verdict(findings, claim).status is Status.FAIL
     assert sentence in verdict(findings, claim).sentence
+
+
+def test_a_server_that_was_slow_to_let_a_caller_in_may_be_as_slow_to_see_it_leave() -> None:
+    """Its last window may begin after we have left: in a run of a hundred calls one more than fitted was counted."""
+    evidence = stack.run()
+    slow = replace(
+        evidence, records=tuple(replace(call, placed_at=UnixNs(call.placed_at - 2 * 10**9)) for call in evidence.records if call.placed_at)
+    )
+    ends = [[stream.life.ended[1] for stream in Wire.of(Facts.of(each)).streams[OUTGOING]] for each in (evidence, slow)]
+
+    assert [late - soon for soon, late in zip(*ends, strict=True)] == [2 * 10**9] * len(evidence.records)
 
 
 def test_round_trips_that_others_share_are_undecided() -> None:
