@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -27,9 +28,15 @@ def failed(evidence: Evidence) -> set[str]:
     return statuses(check(evidence, control=False), Status.FAIL)
 
 
+@cache
+def honest() -> Findings:
+    """Of an honest run that must decide everything that ships."""
+    return check(stack.run(info=info(scenario=scenario(requires=SHIPPED))))
+
+
 def test_an_honest_run_passes_every_claim() -> None:
     """Nothing failed, nothing is left open, and the run is green."""
-    findings = check(stack.run(info=info(scenario=scenario(requires=SHIPPED))))
+    findings = honest()
 
     assert statuses(findings, Status.FAIL, Status.INCONCLUSIVE) == set()
     assert statuses(findings, Status.PASS) == set(SHIPPED)
@@ -38,7 +45,7 @@ def test_an_honest_run_passes_every_claim() -> None:
 
 def test_every_planted_lie_turns_red_at_its_own_hop_only() -> None:
     """The negative control of every run."""
-    planted = check(stack.run()).planted
+    planted = honest().planted
 
     assert len(planted) >= 35
     assert [lie for lie in planted if not lie.is_localised] == []
@@ -46,14 +53,14 @@ def test_every_planted_lie_turns_red_at_its_own_hop_only() -> None:
 
 def test_every_step_has_a_planted_lie() -> None:
     """A step that no defect can fail is none."""
-    lied = {lie.claim for lie in check(stack.run()).planted}
+    lied = {lie.claim for lie in honest().planted}
 
     assert lied == {claim for claim in SHIPPED if claim != "calls/answered"}
 
 
 def test_the_same_evidence_gives_the_same_findings() -> None:
     """verdicts.json is compared byte by byte."""
-    assert check(stack.run()) == check(stack.run())
+    assert check(stack.run(info=info(scenario=scenario(requires=SHIPPED)))) == honest()
 
 
 @pytest.mark.parametrize("gap_s", [-0.14, 0.46])
@@ -99,7 +106,7 @@ def lost(source: Source, since_s: float = 20.0) -> Callable[[Evidence], Evidence
 @pytest.mark.parametrize("source", [Source.AGENT_EXPORTER, Source.SFU_EXPORTER, Source.SFU_API, Source.RULES])
 def test_a_lost_source_leaves_its_claims_open_and_fails_none(source: Source) -> None:
     """A Gap is no lie; others are judged on."""
-    findings = check(lost(source)(stack.run(info=info(scenario=scenario(requires=SHIPPED)))))
+    findings = check(lost(source)(stack.run(info=info(scenario=scenario(requires=SHIPPED)))), control=False)
 
     assert statuses(findings, Status.FAIL) == set()
     assert {claim for claim, sources in CLAIMS.items() if source in sources} <= statuses(findings, Status.INCONCLUSIVE)
@@ -170,14 +177,14 @@ def test_a_metric_that_the_target_has_not_is_blind() -> None:
 
 def test_round_trips_below_the_first_bucket_are_blind() -> None:
     """Shown, so that nobody takes a quantile of them for proven."""
-    verdict = check(stack.run()).verdicts[-1]
+    verdict = honest().verdicts[-1]
 
     assert (verdict.claim, verdict.says, verdict.blind) == ("rtt/quantile", "2 ms", "first bucket 50 ms")
 
 
 def test_a_run_in_which_nothing_was_read_is_open() -> None:
     """Nothing checked is not green."""
-    findings = check(replace(stack.run(), observations=()))
+    findings = check(replace(stack.run(), observations=()), control=False)
 
     assert findings.status is Status.INCONCLUSIVE
     assert statuses(findings, Status.FAIL) == set()
@@ -222,7 +229,7 @@ def test_a_silent_agent_fails_only_the_agent() -> None:
 def test_a_bent_ruler_decides_nothing_that_rests_on_it() -> None:
     """What the generator cannot vouch for is never green, and never red."""
     evidence = stack.run(gap_s=-0.14, health=(health(pacing_p99_ms=41.0),))
-    findings = check(evidence)
+    findings = check(evidence, control=False)
 
     assert findings.ruler.bent == "packets left 41.0 ms late at p99, limit 10 ms"
     assert {"turns/rows", "turns/exporter", "tools/endpoint", "ttfw/exporter"} <= statuses(findings, Status.INCONCLUSIVE)
@@ -231,7 +238,7 @@ def test_a_bent_ruler_decides_nothing_that_rests_on_it() -> None:
 
 def test_a_run_without_calibration_cannot_decide_ttfw() -> None:
     """How far heard and reported lie apart is not known."""
-    verdict = next(verdict for verdict in check(stack.run(calibration=None)).verdicts if verdict.claim == "ttfw/exporter")
+    verdict = next(verdict for verdict in check(stack.run(calibration=None), control=False).verdicts if verdict.claim == "ttfw/exporter")
 
     assert verdict.status is Status.INCONCLUSIVE
     assert any("voxproof calibrate" in reason for reason in verdict.because)
@@ -243,7 +250,7 @@ def test_a_void_turn_widens_by_our_lateness() -> None:
     turn = calls[0].turns[0]
     late = (turn.user_speech_ended_at, UnixNs(turn.user_speech_ended_at + 18_000_000))
     void = replace(calls[0], turns=(replace(turn, void="our media thread ran 18 ms late"), *calls[0].turns[1:]))
-    findings = check(stack.of([void, *calls[1:]], health=(health(late=(late,)),)))
+    findings = check(stack.of([void, *calls[1:]], health=(health(late=(late,)),)), control=False)
 
     assert statuses(findings, Status.FAIL, Status.INCONCLUSIVE) == set()
     assert (findings.ruler.void_turns, findings.ruler.is_straight) == (1, True)
@@ -268,7 +275,7 @@ def test_a_lost_row_is_blamed_on_its_table(table: str, claim: str) -> None:
 def test_limits_are_judged_on_what_callers_heard() -> None:
     """The agent's light, apart from the monitoring's."""
     slo = Slo(ttfw_p50_s=1.0, ttfw_p95_s=2.0, missed_turns=0)
-    found = {verdict.claim: verdict.status for verdict in check(stack.run(info=info(scenario=scenario(slo=slo)))).verdicts}
+    found = {verdict.claim: verdict.status for verdict in check(stack.run(info=info(scenario=scenario(slo=slo))), control=False).verdicts}
 
     assert (found["slo/ttfw-p50"], found["slo/ttfw-p95"], found["slo/missed-turns"]) == (Status.FAIL, Status.PASS, Status.PASS)
 
@@ -306,7 +313,7 @@ def test_evidence_that_we_cannot_judge_is_open_and_says_so() -> None:
             replace(item, columns={**item.columns, "duration_seconds": "soon"}) if isinstance(item, Row) and item.table == "calls" else item
         )
 
-    verdicts = {verdict.claim: verdict for verdict in check(stack.changed(stack.run(), broken)).verdicts}
+    verdicts = {verdict.claim: verdict for verdict in check(stack.changed(stack.run(), broken), control=False).verdicts}
 
     assert verdicts["calls/duration"].status is Status.INCONCLUSIVE
     assert "please report it" in verdicts["calls/duration"].sentence
@@ -322,7 +329,9 @@ def test_a_server_that_rounds_what_it_stores_is_honest() -> None:
 
     def judged(product: str) -> Status:
         base = stack.run(info=replace(info(), settings={**info().settings, "prometheus_flavour": product}))
-        return next(each.status for each in check(stack.changed(base, twelve_digits)).verdicts if each.claim == "ttfw/samples")
+        return next(
+            each.status for each in check(stack.changed(base, twelve_digits), control=False).verdicts if each.claim == "ttfw/samples"
+        )
 
     assert judged("victoriametrics") is Status.PASS
     assert judged("prometheus") is Status.FAIL
@@ -336,7 +345,7 @@ def test_a_rule_that_a_target_has_not_is_blind_where_a_pattern_asks() -> None:
         evidence = stack.run(info=replace(info(), target="theirs", scenario=replace(wanted, asked=asked)))
         # Of the shipped rules only those of TTFW are there.
         fewer = stack.changed(evidence, lambda item: None if isinstance(item, Row) and item.table == rules.TABLE else item)
-        return next((each.blind for each in check(fewer).verdicts if each.claim == "jitter/rule"), None)
+        return next((each.blind for each in check(fewer, control=False).verdicts if each.claim == "jitter/rule"), None)
 
     assert verdict(("jitter/*",)) == "absent: the target has no recording rule of it"
     assert verdict(("jitter/rule",)) is None

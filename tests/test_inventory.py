@@ -34,10 +34,12 @@ def test_every_claim_has_its_section(claim: str) -> None:
     assert f"## `{claim}`" in page(claim)
 
 
-@pytest.mark.parametrize(("claim", "defect"), sorted({(lie.claim, lie.defect) for lie in check(stack.run()).planted}))
-def test_every_defect_is_documented(claim: str, defect: str) -> None:
+def test_every_defect_is_documented() -> None:
     """Under the name that planted lies bear."""
-    assert defect in page(claim)
+    planted = {(lie.claim, lie.defect) for lie in check(stack.run()).planted}
+
+    assert planted
+    assert {(claim, defect) for claim, defect in planted if defect not in page(claim)} == set()
 
 
 def test_every_section_is_of_a_claim() -> None:

@@ -82,7 +82,7 @@ def test_rule_states_are_predicted_to_the_millisecond() -> None:
 def test_a_defect_is_red_at_its_hop_with_its_alert(seeded: sabotage.Sabotage) -> None:
     """In the drill that it was seeded into."""
     (name,) = (run for run, defects in SEEDED.items() if seeded.name in str(defects).split(", "))
-    found = verdict(check(rundir.read_evidence(DRILLS / name)), seeded.claim)
+    found = verdict(check(rundir.read_evidence(DRILLS / name), control=False), seeded.claim)
 
     assert found.status is Status.FAIL
     assert ("rules are evaluated" if seeded.alert == "every rule" else seeded.alert) in found.sentence
@@ -94,7 +94,7 @@ def test_without_its_control_silence_is_undecided() -> None:
     def mute(columns: Mapping[str, Any]) -> Mapping[str, Any]:
         return {**columns, "alerts": [each for each in columns["alerts"] if each["labels"]["alertname"] != "Watchdog"]}
 
-    found = verdict(check(changed(HEALTHY, "deliveries", mute)), "alerts/silent")
+    found = verdict(check(changed(HEALTHY, "deliveries", mute), control=False), "alerts/silent")
 
     assert found.status is Status.INCONCLUSIVE
     assert "the Watchdog never reached the receiver" in found.sentence
@@ -102,7 +102,9 @@ def test_without_its_control_silence_is_undecided() -> None:
 
 def test_a_failed_notification_makes_silence_undecided() -> None:
     """Whatever was lost with it may have been an alert."""
-    found = verdict(check(changed(HEALTHY, "controls", lambda columns: {**columns, "last": columns["last"] + 1})), "alerts/silent")
+    found = verdict(
+        check(changed(HEALTHY, "controls", lambda columns: {**columns, "last": columns["last"] + 1}), control=False), "alerts/silent"
+    )
 
     assert found.status is Status.INCONCLUSIVE
 
@@ -119,7 +121,8 @@ def test_a_near_miss_that_was_told_is_no_silence() -> None:
 
     first = iter([True])
     found = verdict(
-        check(changed(HEALTHY, "deliveries", lambda columns: told(columns) if next(first, False) else columns)), "alerts/silent"
+        check(changed(HEALTHY, "deliveries", lambda columns: told(columns) if next(first, False) else columns), control=False),
+        "alerts/silent",
     )
 
     assert found.status is Status.FAIL
@@ -137,7 +140,7 @@ def test_a_source_that_was_not_read_leaves_its_claims_open() -> None:
         HEALTHY, observations=tuple(item for item in HEALTHY.observations if getattr(item, "source", None) != "receiver")
     )
 
-    assert verdict(check(lost), "alerts/notified").status is Status.INCONCLUSIVE
+    assert verdict(check(lost, control=False), "alerts/notified").status is Status.INCONCLUSIVE
 
 
 def test_every_alert_of_the_drill_is_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ RUNS = Path(__file__).parents[1] / "fixtures/runs"
 SEEDED = sorted(path.parent.name for path in RUNS.glob("*/run.json") if rundir.read_info(path.parent).defect)
 
 
+@cache
 def judged(name: str) -> Findings:
-    """The findings of a recorded run."""
-    return check(rundir.read_evidence(RUNS / name))
+    """The findings of a recorded run, without lies planted."""
+    return check(rundir.read_evidence(RUNS / name), control=False)
 
 
 def red(findings: Findings) -> set[str]:
@@ -54,7 +56,7 @@ def test_no_other_quantity_is_blamed(name: str) -> None:
 
 def test_a_healthy_run_is_green() -> None:
     """Every claim that the scenario requires passed, every planted lie was caught."""
-    findings = judged("healthy")
+    findings = check(rundir.read_evidence(RUNS / "healthy"))
 
     assert findings.status is Status.PASS
     assert all(lie.is_caught for lie in findings.planted)
@@ -72,4 +74,6 @@ def test_what_is_pushed_is_told_by_its_three_weaknesses() -> None:
 
 def test_judging_again_says_the_same() -> None:
     """The same evidence gives the same findings."""
-    assert judged("lying-agent") == judged("lying-agent")
+    first, second = (check(rundir.read_evidence(RUNS / "lying-agent")) for _ in range(2))
+
+    assert first == second

@@ -13,7 +13,7 @@ from tests.fakes import stack
 
 def verdict(evidence: Evidence, claim: str) -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def answered(table: str, **counts: int | None) -> Evidence:

@@ -18,7 +18,7 @@ WHOLE = "The weather is sunny in London. Can I help with more?"
 
 def verdict(evidence: Evidence, claim: str = "barge-ins/rows") -> Verdict:
     """What became of one claim."""
-    return next(verdict for verdict in check(evidence).verdicts if verdict.claim == claim)
+    return next(verdict for verdict in check(evidence, control=False).verdicts if verdict.claim == claim)
 
 
 def call(index: int, latencies_s: Any) -> CallRecord:
@@ -81,7 +81,7 @@ def test_the_rows_claim_leaves_a_cut_replys_words_to_this_one() -> None:
 
 def test_a_run_without_barge_ins_makes_no_claim_about_them() -> None:
     """Nothing would be shown."""
-    assert not [each for each in check(stack.run()).verdicts if each.claim.startswith("barge-ins/")]
+    assert not [each for each in check(stack.run(), control=False).verdicts if each.claim.startswith("barge-ins/")]
 
 
 @pytest.mark.parametrize(("ratio", "status"), [(0.2, Status.PASS), (0.1, Status.FAIL), (None, Status.FAIL)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -13,11 +14,15 @@ from harness.model import Evidence, Status
 from tests.fakes import stack
 from tests.fakes.evidence import LATENCIES_S, info
 
-HONEST = stack.run()
-
 
 def judged(evidence: Evidence) -> Judged:
-    return Judged(evidence=evidence, findings=check(evidence))
+    return Judged(evidence=evidence, findings=check(evidence, control=False))
+
+
+@cache
+def honest() -> Judged:
+    """The honest run."""
+    return judged(stack.run())
 
 
 def slower(by_s: float) -> Judged:
@@ -26,14 +31,14 @@ def slower(by_s: float) -> Judged:
 
 def test_a_run_is_no_worse_than_itself() -> None:
     """No verdict differs, no figure does, nothing changed."""
-    found = compare([judged(HONEST)], judged(HONEST))
+    found = compare([honest()], honest())
 
     assert (found.claims, found.changes, found.status) == ((), (), Status.PASS)
 
 
 def test_a_slower_agent_is_seen_although_every_claim_passes() -> None:
     """300 ms on each of nine turns."""
-    found = compare([judged(HONEST)], slower(0.3))
+    found = compare([honest()], slower(0.3))
 
     assert found.status is Status.FAIL
     assert [(figure.name, figure.status) for figure in found.figures if figure.status is Status.FAIL] == [("TTFW heard", Status.FAIL)]
@@ -41,7 +46,7 @@ def test_a_slower_agent_is_seen_although_every_claim_passes() -> None:
 
 def test_a_faster_agent_is_no_regression() -> None:
     """It is said, and the exit code stays 0."""
-    found = compare([judged(HONEST)], slower(-0.3))
+    found = compare([honest()], slower(-0.3))
 
     assert found.status is Status.PASS
     assert "shorter by" in next(figure.sentence for figure in found.figures if figure.name == "TTFW heard")
@@ -49,7 +54,7 @@ def test_a_faster_agent_is_no_regression() -> None:
 
 def test_a_claim_that_fails_now_is_worse() -> None:
     """Whatever the figures say."""
-    before, after = judged(HONEST), judged(HONEST)
+    before, after = honest(), honest()
     broken = tuple(
         replace(verdict, status=Status.FAIL, sentence="a row is missing") if verdict.claim == "calls/rows" else verdict
         for verdict in after.findings.verdicts
@@ -65,7 +70,7 @@ def test_a_claim_that_fails_now_is_worse() -> None:
 
 def test_three_calls_say_that_they_are_too_few() -> None:
     """None of three against three of three happens by chance once in twenty times."""
-    found = compare([judged(HONEST)], judged(HONEST))
+    found = compare([honest()], honest())
 
     assert found.figures[0].status is Status.INCONCLUSIVE
     assert "3 calls are too few" in found.figures[0].sentence
@@ -76,7 +81,7 @@ def test_several_runs_before_show_what_one_could_not() -> None:
     calls = tuple(replace(record, greeted_at=None) for record in stack.run(((None, None, None),) * 3).records)
     silent = judged(stack.of(calls))
 
-    alone, together = compare([judged(HONEST)], silent), compare([judged(HONEST)] * 10, silent)
+    alone, together = compare([honest()], silent), compare([honest()] * 10, silent)
 
     assert (alone.figures[0].status, together.figures[0].status) == (Status.INCONCLUSIVE, Status.FAIL)
 

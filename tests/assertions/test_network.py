@@ -107,7 +107,7 @@ def test_losses_are_exact_in_packets() -> None:
 )
 def test_a_lie_is_told_with_both_numbers(evidence: Evidence, claim: str, sentence: str) -> None:
     """What it says, of which series, which way, and what it may say."""
-    findings = check(evidence)
+    findings = check(evidence, control=False)
 
     assert verdict(findings, claim).status is Status.FAIL
     assert sentence in verdict(findings, claim).sentence
@@ -126,7 +126,7 @@ def test_a_server_that_was_slow_to_let_a_caller_in_may_be_as_slow_to_see_it_leav
 
 def test_round_trips_that_others_share_are_undecided() -> None:
     """An agent's microphone is in the same series: only the least is known, and what would decide it is said."""
-    found = verdict(check(agents_are_microphones()), "rtt/exporter")
+    found = verdict(check(agents_are_microphones(), control=False), "rtt/exporter")
 
     assert found.status is Status.INCONCLUSIVE
     assert found.sentence == (
@@ -137,27 +137,27 @@ def test_round_trips_that_others_share_are_undecided() -> None:
 
 def test_losses_on_loopback_are_known_even_then() -> None:
     """What agents send only the kernel can lose on this machine, and it says that it did not."""
-    assert verdict(check(agents_are_microphones()), "loss/exporter").status is Status.PASS
+    assert verdict(check(agents_are_microphones(), control=False), "loss/exporter").status is Status.PASS
 
 
 def test_what_the_kernel_dropped_may_have_been_counted() -> None:
     """Three datagrams that the server never read are three losses it may tell, and no lie."""
     evidence = saying("livekit_packet_loss_percent_sum", lambda _: 9.0, direction="incoming")
 
-    assert verdict(check(replace(evidence, health=(health(peer_drops=3),))), "loss/exporter").status is not Status.FAIL
+    assert verdict(check(replace(evidence, health=(health(peer_drops=3),)), control=False), "loss/exporter").status is not Status.FAIL
 
 
 def test_on_a_foreign_stack_only_the_least_is_known() -> None:
     """Others lose packets there, too."""
     evidence = saying("livekit_packet_loss_percent_sum", lambda _: 9.0, direction="incoming")
 
-    assert verdict(check(replace(evidence, info=info(target="staging"))), "loss/exporter").status is not Status.FAIL
+    assert verdict(check(replace(evidence, info=info(target="staging")), control=False), "loss/exporter").status is not Status.FAIL
 
 
 def test_a_run_without_reports_is_undecided() -> None:
     """As older harnesses recorded them."""
     evidence = stack.run()
-    found = check(replace(evidence, records=tuple(replace(record, reports=()) for record in evidence.records)))
+    found = check(replace(evidence, records=tuple(replace(record, reports=()) for record in evidence.records)), control=False)
 
     assert {verdict(found, claim).status for claim in CLAIMS} == {Status.INCONCLUSIVE}
 
@@ -166,7 +166,7 @@ def test_samples_without_their_exporter_are_held_against_the_wire() -> None:
     """The set is carried across the hole, and a lie behind it is blamed on the span."""
     evidence = saying("livekit_rtt_ms_sum", lambda total: total * 50, direction="outgoing")
     evidence = stack.changed(evidence, lambda item: None if item.source is Source.SFU_EXPORTER else item)
-    found = verdict(check(evidence), "rtt/samples")
+    found = verdict(check(evidence, control=False), "rtt/samples")
 
     assert found.status is Status.FAIL
     assert "somewhere between wire and here" in found.sentence

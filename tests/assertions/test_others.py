@@ -43,7 +43,7 @@ def more(name: str, by: float, *, since_s: float = 0.0, source: Source | None = 
 
 
 def statuses(evidence: Evidence) -> Mapping[str, Status]:
-    return {verdict.claim: verdict.status for verdict in check(evidence).verdicts if verdict.blind is None}
+    return {verdict.claim: verdict.status for verdict in check(evidence, control=False).verdicts if verdict.blind is None}
 
 
 def why(evidence: Evidence) -> str | None:

@@ -57,7 +57,7 @@ def test_more_void_turns_than_not_bend_it(late_s: float | None) -> None:
 def test_void_turns_of_a_few_milliseconds_widen_what_is_admitted() -> None:
     """And bend nothing: each is judged as uncertain as it was. A shift of all turns by 300 ms would still be caught."""
     found = doubted(0.025)
-    told = {verdict.claim: verdict for verdict in check(found).verdicts}
+    told = {verdict.claim: verdict for verdict in check(found, control=False).verdicts}
 
     assert (straightness(found).is_straight, straightness(found).void_turns) == (True, 6)
     assert {told[claim].status for claim in ("turns/rows", "tools/exporter", "ttfw/exporter")} == {Status.PASS}
@@ -71,7 +71,7 @@ def test_nobody_who_tells_is_not_straight() -> None:
 
 def test_a_bent_ruler_leaves_what_rests_on_it_undecided() -> None:
     """And says why, in the claim itself. What does not rest on it is decided."""
-    told = {verdict.claim: verdict for verdict in check(stack.run(health=(health(loop_p99_ms=400.0),))).verdicts}
+    told = {verdict.claim: verdict for verdict in check(stack.run(health=(health(loop_p99_ms=400.0),)), control=False).verdicts}
 
     assert told["ttfw/exporter"].status is Status.INCONCLUSIVE
     assert told["ttfw/exporter"].sentence == "our own measurement is in doubt: callers came to decide 400 ms late at p99, limit 250 ms"

@@ -75,7 +75,7 @@ def test_open_arguments_are_not_judged() -> None:
 
 def test_a_run_that_provokes_no_tool_makes_no_claim_about_tools() -> None:
     """Nothing would be shown by their absence."""
-    claims = {verdict.claim for verdict in check(stack.of([record(plan(1, TURNS[1:]), (1.1, 1.2))])).verdicts}
+    claims = {verdict.claim for verdict in check(stack.of([record(plan(1, TURNS[1:]), (1.1, 1.2))]), control=False).verdicts}
 
     assert not any(claim.startswith("tools/") for claim in claims)
 
