@@ -55,6 +55,7 @@ class Engine:
     def __init__(self, facts: Facts) -> None:
         settings = facts.evidence.info.settings
         self.flavour: Flavour | None = flavour.of(settings)
+        self.server = flavour.server(settings)
         self._lookback_s = facts.setting("lookback_s", 300.0)
         self._scrape_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
         self._evaluation_ns = round(1e9 * facts.setting("evaluation_interval_s", 15.0))
@@ -70,7 +71,7 @@ class Engine:
     def stored(self, expression: str, reader: Reader) -> Stored:
         """The series that ``expression`` reads: one object for one set of series. Raises NotAnalysed for a server that is not known."""
         if self.flavour is None:
-            msg = "the arithmetic of this server"
+            msg = f"the arithmetic of {self.server}"
             raise NotAnalysed(msg)
         found = self.asked(expression)
         names = sorted(found.names)

@@ -9,6 +9,7 @@ import yaml
 
 from harness.collect.naming import Translator
 from harness.collect.series import base, is_recorded, metrics
+from harness.measure import flavour
 from harness.model import Lack, Names, Naming, Source, Target, value
 from harness.survey import Look
 from harness.vocabulary import TABLES
@@ -131,8 +132,8 @@ def coverage(survey: Survey, claims: Mapping[str, tuple[Source, ...]]) -> tuple[
     return tuple(_cover(claim, sources, survey) for claim, sources in claims.items() if not claim.startswith(("slo/", "alerts/")))
 
 
-def text(covers: Sequence[Cover]) -> str:
-    """Quantity by hop: what can be proven, what cannot and why, and what would unlock it."""
+def text(covers: Sequence[Cover], survey: Survey) -> str:
+    """Quantity by hop: what can be proven, what cannot and why, and what would unlock it; last, whose arithmetic the numbers are."""
     quantities = dict.fromkeys(each.claim.partition("/")[0] for each in covers)
     rows = [(quantity, *_row([each for each in covers if each.claim.startswith(f"{quantity}/")])) for quantity in quantities]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
@@ -148,7 +149,8 @@ def text(covers: Sequence[Cover]) -> str:
     for (why, unlock), claims in reasons.items():
         lines += [f"{', '.join(claims)}", f"  {why}", *([f"  unlock: {unlock}"] if unlock else [])]
     late = sorted({each.why.partition("; ")[2] for each in covers if each.lack is None and "; " in each.why})
-    return "\n".join((*lines, *late))
+    engines = [f"{each.source}: {flavour.described(each.engine)}" for each in survey.looks if each.engine]
+    return "\n".join((*lines, *late, *engines))
 
 
 def _row(covers: Sequence[Cover]) -> tuple[str, str]:
@@ -215,6 +217,10 @@ def _cover(claim: str, sources: tuple[Source, ...], survey: Survey) -> Cover:
             return Cover(claim=claim, lack=Lack(lack), why=why, unlock=_other_name(ours))
     if Source.RULES in sources and not _has_rule(claim.partition("/")[0], survey):
         return Cover(claim=claim, lack=Lack.ABSENT, why="no recording rule of it", unlock=_ADVICE[Source.RULES, Lack.ABSENT])
+    engine = by_source.get(Source.PROMETHEUS)
+    if Source.RULES in sources and engine is not None and engine.engine and flavour.of(engine.engine) is None:
+        why = f"{flavour.described(engine.engine)}: what its rules must say is not known"
+        return Cover(claim=claim, lack=Lack.BLIND, why=why, unlock=f"let the rules be evaluated by one that was: {flavour.MEASURED}")
     asked = " and ".join(dict.fromkeys(by_source[source].request for source in sources if source in by_source)) or "our own callers"
     late = [ours for ours in _needs(claim) if ours in survey.unseen]
     return Cover(claim=claim, lack=None, why=asked + "".join(f"; {ours} is not there yet" for ours in late), unlock=None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness import door
 from harness.collect.naming import Translator
 from harness.collect.series import base
+from harness.measure import flavour
 from harness.model import Door, Lack, Source, Target, value
 
 _TIMEOUT_S = 5.0
@@ -34,7 +37,8 @@ class Look:
     """Why it shows nothing. None: it does."""
     things: Mapping[str, tuple[str, ...]]
     """Metrics with their types, tables with their columns, rules with their expressions; by their own names."""
-    notes: tuple[str, ...] = ()
+    engine: Mapping[str, str] = field(default_factory=dict)
+    """Of a server that calculates: ``prometheus_flavour`` and ``prometheus_version``, see ``harness.measure.flavour``."""
 
 
 Probe = Callable[[], Mapping[str, tuple[str, ...]]]
@@ -56,7 +60,7 @@ def look(target: Target) -> tuple[Look, ...]:
             _look(target, Source.SFU_API, target.livekit_url, lambda: asyncio.run(_rooms(target))),
             _look(target, Source.AGENT_EXPORTER, agent, lambda: _exposition(to_agent, str(agent))),
             _look(target, Source.SFU_EXPORTER, sfu, lambda: _exposition(to_sfu, str(sfu))),
-            _look(target, Source.PROMETHEUS, prometheus, lambda: _series(to_prometheus, str(prometheus))),
+            _with_engine(_look(target, Source.PROMETHEUS, prometheus, lambda: _series(to_prometheus, str(prometheus))), to_prometheus),
             _look(target, Source.RULES, prometheus and f"{prometheus}/api/v1/rules", lambda: _rules(to_prometheus, str(prometheus))),
             _look(target, Source.ROWS, rows and f"{rows}/rest/v1/", lambda: _tables(to_rows, str(rows), _keys(target), names)),
         )
@@ -86,6 +90,19 @@ def _look(target: Target, source: Source, request: str | None, probe: Probe) -> 
         return Look(source=source, request=request, lack=Lack.ABSENT, reason=f"did not answer: {str(exc) or type(exc).__name__}", things={})
 
 
+def _with_engine(found: Look, client: httpx.Client) -> Look:
+    """The look, with what the server is, if it answered."""
+    if found.lack is not None:
+        return found
+    build, flags = (_tolerated(client, f"{found.request}/api/v1/status/{what}") for what in ("buildinfo", "flags"))
+    try:
+        metrics = client.get(f"{found.request}/metrics").raise_for_status().text
+    except httpx.HTTPError:
+        metrics = ""
+    engine = {"prometheus_flavour": flavour.detected(build, flags, metrics), "prometheus_version": str(build.get("version", "unknown"))}
+    return dataclasses.replace(found, engine=engine)
+
+
 async def _rooms(target: Target) -> dict[str, tuple[str, ...]]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     credentials = (target.livekit_url, target.livekit_api_key, target.livekit_api_secret)
@@ -100,13 +117,9 @@ def _exposition(client: httpx.Client, url: str) -> dict[str, tuple[str, ...]]:
 
 
 def _series(client: httpx.Client, url: str) -> dict[str, tuple[str, ...]]:
-    """Names of all series, with their types as far as the server knows them; its version under an empty name."""
+    """Names of all series, with their types as far as the server knows them."""
     names = _data(client, f"{url}/api/v1/label/__name__/values")
-    try:
-        types = _data(client, f"{url}/api/v1/metadata")
-    except (httpx.HTTPStatusError, ValueError):
-        types = {}
-    kinds = {name: str(found[0].get("type", "")) for name, found in types.items() if found} if isinstance(types, dict) else {}
+    kinds = {name: str(found[0].get("type", "")) for name, found in _tolerated(client, f"{url}/api/v1/metadata").items() if found}
     return _by_name((base(str(name)), kinds.get(base(str(name)), kinds.get(str(name), ""))) for name in names)
 
 
@@ -142,6 +155,15 @@ def _data(client: httpx.Client, url: str) -> Any:
     if not isinstance(answer, dict) or "data" not in answer:
         raise ValueError(f"{url} is no API of Prometheus")
     return answer["data"]
+
+
+def _tolerated(client: httpx.Client, url: str) -> Mapping[str, Any]:
+    """The data of an answer that not every server gives; nothing of one that does not."""
+    try:
+        found = _data(client, url)
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _by_name(pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 
+from harness.measure import flavour
 from harness.model import Evidence, Findings, Light, Status, Verdict, value
 from reports import ledger, network, steps
 from reports.cost import costs
@@ -59,7 +60,8 @@ def table(
 
 def _head(evidence: Evidence, width: int) -> list[str]:
     info = evidence.info
-    stack = [f"{part.name} {part.version}" for part in info.parts] or [f"target {info.target}"]
+    engine = [flavour.described(info.settings)] if "prometheus_flavour" in info.settings else []
+    stack = [f"{part.name} {part.version}" for part in info.parts] or [f"target {info.target}", *engine]
     setting = "real, loopback" if info.target == "embedded" else f"target {info.target}"
     if (scrape := info.settings.get("scrape_interval_s")) is not None:
         setting += f", {scrape:g} s scrape"

@@ -87,7 +87,8 @@ def test_a_bare_stack_is_written_down_with_its_reasons() -> None:
 
 def test_the_map_tells_what_would_unlock_what() -> None:
     """Quantity by hop, then each reason once, with its next step."""
-    told = coverage.text(coverage.coverage(coverage.learned(theirs(url=None), looks("bare")), CLAIMS))
+    survey = coverage.learned(theirs(url=None), looks("bare"))
+    told = coverage.text(coverage.coverage(survey, CLAIMS), survey)
 
     lines = [" ".join(line.split()) for line in told.splitlines()]
     assert lines[1].startswith("calls answered rows (forbidden), status (forbidden)")
@@ -147,3 +148,14 @@ def test_a_server_without_rules_of_ours_has_none(things: Mapping[str, tuple[str,
 
     assert covers(survey)["ttfw/rule"].lack is Lack.ABSENT
     assert f"absent:\n  rules: {why}\n" in coverage.target_yaml(theirs(), survey)
+
+
+def test_rules_on_a_server_that_was_never_measured_cannot_be_proven() -> None:
+    """It is told by its name, with what would unlock it."""
+    (prometheus,) = (each for each in looks("whole") if each.source is Source.PROMETHEUS)
+    mimir = dataclasses.replace(prometheus, engine={"prometheus_flavour": "mimir", "prometheus_version": "2.15.0"})
+    survey = coverage.learned(theirs(), looks("whole", mimir))
+    found = covers(survey)
+
+    assert (found["ttfw/rule"].lack, found["ttfw/samples"].lack) == (Lack.BLIND, None)
+    assert coverage.text(tuple(found.values()), survey).endswith("\nprometheus: Mimir 2.15.0, whose arithmetic was never measured")

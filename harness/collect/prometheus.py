@@ -87,7 +87,8 @@ class Prometheus:
         """Version, flavour and intervals in seconds, as far as the server shows them."""
         build = self._get("/api/v1/status/buildinfo", {}) or {}
         config = (self._get("/api/v1/status/config", {}) or {}).get("yaml")
-        product = flavour.detected(build, self._own_metrics())
+        flags = self._get("/api/v1/status/flags", {}) or {}
+        product = flavour.detected(build, flags, self._own_metrics())
         # By default it hides its newest 30 s from whoever asks for now.
         self._extra = {"nocache": "1"} if product == "victoriametrics" else {}
         self._refusals = self._refused()
@@ -96,7 +97,7 @@ class Prometheus:
             "prometheus_flavour": product,
             **(_scrapes_only(intervals(config), product) if config else self._spacing()),
             **_longest_window(self.rules()),
-            **self._lookback(),
+            **_lookback(flags),
         }
 
     def _spacing(self) -> dict[str, float]:
@@ -105,11 +106,6 @@ class Prometheus:
         series_of = [[float(at) for at, _ in entry.get("values", ())] for entry in data.get("result", ())]
         gaps = sorted(after - before for instants in series_of for before, after in itertools.pairwise(instants))
         return {"scrape_interval_s": round(gaps[len(gaps) // 2], 1)} if gaps else {}
-
-    def _lookback(self) -> dict[str, float]:
-        """``lookback_s``, where the server shows its flags."""
-        said = (self._get("/api/v1/status/flags", {}) or {}).get("query.lookback-delta")
-        return {"lookback_s": seconds(str(said))} if said else {}
 
     def _own_metrics(self) -> str:
         """What the server exports of itself: an engine that answers like Prometheus says there that it is another."""
@@ -178,6 +174,12 @@ def _is_refusal(labels: Mapping[str, str]) -> bool:
 def _scrapes_only(found: dict[str, Any], product: str) -> dict[str, Any]:
     """VictoriaMetrics evaluates no rules: its configuration is about scrapes, and nobody waits for an evaluation."""
     return {**found, "evaluation_interval_s": found["scrape_interval_s"]} if product == "victoriametrics" else found
+
+
+def _lookback(flags: Mapping[str, Any]) -> dict[str, float]:
+    """``lookback_s``, where the server shows its flags."""
+    said = flags.get("query.lookback-delta")
+    return {"lookback_s": seconds(str(said))} if said else {}
 
 
 def _longest_window(rules: str | None) -> dict[str, float]:

@@ -46,7 +46,7 @@ def covered(found: Any) -> tuple[dict[str, Any], str]:
 
     covers = coverage.coverage(found, CLAIMS)
     data = {"looks": codec.to_json(found.looks), "coverage": codec.to_json(covers)}
-    return data, coverage.text(covers)
+    return data, coverage.text(covers, found)
 
 
 def cleanup(options: argparse.Namespace) -> int:

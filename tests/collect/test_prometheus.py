@@ -22,6 +22,8 @@ def answer(request: httpx.Request) -> httpx.Response:
     query = request.url.params.get("query", "")
     if "buildinfo" in request.url.path:
         return httpx.Response(200, json={"data": {"version": "3.13.5", "goVersion": "go1.26"}})
+    if request.url.path == "/metrics":
+        return httpx.Response(200, text='prometheus_build_info{version="3.13.5"} 1\n')
     if "config" in request.url.path:
         return httpx.Response(200, json={"data": {"yaml": CONFIG}})
     if "min(timestamp" in query:
