@@ -48,7 +48,11 @@ def trees(facts: Facts) -> Iterator[Tree]:
             title="rows, status",
             admits=lambda given, reader: _admitted_status(given, facts, reader),
             read=lambda reader: _read(reader, _status),
-            defects={"a call is never closed": _set(facts, status="active", end_time=None, duration_seconds=None)},
+            defects={
+                "a call is never closed": _set(facts, status="active", end_time=None, duration_seconds=None),
+                "a call that ended well is said to have failed": _ended_as(facts, "failed"),
+                "a call that ended well is said to be transferred": _ended_as(facts, "transferred"),
+            },
             show=_show_status,
             explain=lambda difference: _explain_status(difference, facts),
             would_catch=lambda admitted, said: "1 call",
@@ -285,6 +289,18 @@ def _set(facts: Facts, **columns: Any) -> Defect:
             return None
         rows, place = found
         return reader.with_rows(TABLE, (*rows[:place], _with(rows[place], columns), *rows[place + 1 :]))
+
+    return defect
+
+
+def _ended_as(facts: Facts, status: str) -> Defect:
+    """One call's row says that it ended otherwise, and Realtime tells the row as it is."""
+
+    def defect(reader: Reader) -> Reader | None:
+        if (lie := _set(facts, status=status)(reader)) is None:
+            return None
+        (call_id,) = (new.columns["call_id"] for old, new in zip(reader.rows[TABLE], lie.rows[TABLE], strict=True) if old is not new)
+        return realtime.ended_as(lie, str(call_id), status, facts)
 
     return defect
 

@@ -126,6 +126,18 @@ def hearings(reader: Reader, facts: Facts) -> Iterator[tuple[str, Heard]]:
                 yield str(call_id), each
 
 
+def ended_as(reader: Reader, call_id: str, status: str, facts: Facts) -> Reader:
+    """A copy in which Realtime passed on, correctly, that the call's row ended as ``status``."""
+    ends = {(each.key, each.at) for told, each in hearings(reader, facts) if told == call_id and _is_end(each)}
+
+    def told(row: Row) -> Row:
+        if (row.columns.get("key"), row.columns.get("at")) not in ends:
+            return row
+        return dataclasses.replace(row, columns={**row.columns, "key": f"{row.columns['key'].partition(' ')[0]} {status}"})
+
+    return reader.with_rows(HEARD, [told(row) for row in reader.rows.get(HEARD, ())]) if ends else reader
+
+
 def _what(kind: str, key: str) -> str:
     """``INSERT``, or the status that an UPDATE left the row in."""
     return kind if kind == _BEGINNING else key.partition(" ")[2]
