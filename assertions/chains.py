@@ -19,10 +19,10 @@ class Chains:
     """The hops behind samples and rows, of one run."""
 
     def __init__(self, reader: Reader, facts: Facts) -> None:
-        self._facts = facts
+        self._reader, self._facts = reader, facts
         self._engine = Engine(facts)
         self._rules = rules.shipped(reader, facts)
-        self._quantities = rules.quantities(self._rules, reader, self._engine)
+        self._quantities = rules.quantities(self._rules, self._reader, self._engine)
         self._panels = panels.drawn(reader, facts)
         self._shown = panels.quantities(self._panels, reader)
 
@@ -31,12 +31,12 @@ class Chains:
         found = list(trees)
         for quantity in self._quantities:
             place, source = _place(found, f"{quantity}/samples")
-            step = rules.step(quantity, source, self._rules, self._engine, self._facts)
+            step = rules.step(quantity, source, self._rules, self._reader, self._engine, self._facts)
             _join(found, place, step, rules.reads(self._rules, quantity, self._engine))
         for quantity in self._shown:
             is_of_rows = any(each.line.read is not None for each in self._panels if each.line.quantity == quantity)
             place, source = _place(found, f"{quantity}/rows" if is_of_rows else f"{quantity}/rule")
-            step = panels.step(quantity, source, self._panels, self._rules, self._engine, self._facts)
+            step = panels.step(quantity, source, self._panels, self._rules, self._reader, self._engine, self._facts)
             _join(found, place, step, panels.reads(self._panels, quantity, self._engine))
         return found
 

@@ -6,10 +6,12 @@ compute, which is evaluated of the raw samples without the query. A query that i
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from assertions.deciding import SINCE_START, needs
 from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing
 from assertions.meaning import Meaning, meaning
@@ -22,7 +24,7 @@ from harness.model import Gap, Source, UnixNs, value
 from harness.rules import panelfile
 from harness.rules.evaluate import NotAnalysed
 from harness.rules.lint import lint
-from harness.rules.panelfile import ASKED, FILE, REFUSED, Computes, Line, Panel
+from harness.rules.panelfile import ASKED, FILE, REFUSED, TOLD, Computes, Line, Panel
 from harness.rules.queries import Query, Use
 
 QUANTITIES = ("active", "ttfw", "calls", "sip", "targets", "history", "loss", "jitter", "rtt", "stt", "llm", "tts", "turns", "tools")
@@ -44,7 +46,12 @@ def drawn(reader: Reader, facts: Facts) -> tuple[Drawn, ...]:
     """Every line of the panels that the run kept."""
     factor = facts.setting("time_scale", 1.0)
     files = ((str(row.columns["file"]), str(row.columns["text"])) for row in reader.rows.get(FILE, ()))
-    return tuple(each for file, text in files for each in _drawn(file, text, factor))
+    told = {str(row.columns["line"]): row.columns for row in reader.rows.get(TOLD, ())}
+    found = (each for file, text in files for each in _drawn(file, text, factor))
+    return tuple(
+        dataclasses.replace(each, line=panelfile.retold(each.line, told[each.line.name])) if each.line.name in told else each
+        for each in found
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -71,21 +78,27 @@ def _has_something(each: Drawn, reader: Reader) -> bool:
     return any(number for source, name in sources for timeline in reader.series(source, name) for _, number in timeline.samples)
 
 
-def step(quantity: str, source: str, all_drawn: Sequence[Drawn], all_rules: Sequence[Rule], engine: Engine, facts: Facts) -> Step:
+def step(
+    quantity: str, source: str, all_drawn: Sequence[Drawn], all_rules: Sequence[Rule], reader: Reader, engine: Engine, facts: Facts
+) -> Step:
     """The claim ``QUANTITY/panel``."""
     ours = tuple(each for each in all_drawn if each.line.quantity == quantity)
     hop = _Hop(ours, all_rules, engine, facts)
+    defects = hop.defects()
     titles = dict.fromkeys(each.panel.title.partition(",")[0] for each in ours)
+    asked = [each.line for each in ours if each.line.query is not None]
+    window_s = min((line.computes.over_s for line in asked if line.computes.over_s is not None), default=None)
     return Step(
         claim=f"{quantity}/panel",
         source=source,
         title=f"panel{'s' if len(titles) > 1 else ''} {', '.join(titles)}",
         admits=lambda _, reader: hop.admitted(reader),
         read=hop.said,
-        defects=hop.defects(),
+        defects=defects,
         show=hop.show,
         explain=hop.explain,
         would_catch=lambda admitted, said: "any change" if admitted.parts else "nothing",
+        needs=needs(quantity, defects, [str(line.query) for line in asked if not line.unlike], window_s, reader, engine),
     )
 
 
@@ -101,7 +114,7 @@ def retold(before: Reader, lie: Reader, touched: frozenset[str], all_drawn: Sequ
     for each in all_drawn:
         line = each.line
         if line.query is not None and engine.asked(line.query).names & touched:
-            told = {at: _told(line.query, lie, at, engine) for at in _asked(lie, line)}
+            told = {at: None if line.unlike else _told(line.query, lie, at, engine) for at in _asked(lie, line)}
             if None not in told.values():
                 lie = _saying(lie, line, lambda at, labels, number, told=told: (told[at] or {}).get(labels) if at in told else number)  # type: ignore[misc]
         elif line.read is not None and set(_sources(line.computes)) & touched:
@@ -188,7 +201,7 @@ class _Hop:
             return Gap(source=Source.PANELS, at=UnixNs(0), reason=reason, request="", is_blind=True)
         if any(self._is_asked(reader, each.line) for each in self._ours):
             return None
-        return Gap(source=Source.PANELS, at=UnixNs(0), reason="they were never asked", request="")
+        return Gap(source=Source.PANELS, at=UnixNs(0), reason="they were never asked; a run that ends by itself asks them", request="")
 
     @staticmethod
     def _is_absent(reader: Reader, each: Drawn) -> bool:
@@ -208,6 +221,7 @@ class _Hop:
         is_raw = bool(reader.series(Source.PROMETHEUS, "up"))
         for each in self._ours:
             line = each.line
+            parts["answered", line.name] = frozenset({"yes"})
             if line.query is not None and is_raw:
                 before = len(parts)
                 parts["data", line.name] = frozenset({_DATA})
@@ -217,6 +231,8 @@ class _Hop:
                 if all(key in may_lack for key in list(parts)[before + 2 :]):
                     parts["data", line.name] = frozenset({_DATA}) | self._data(reader, line)
                 because.append(f"{line.name}: {each.panel.says}; every window that may have been shown, recomputed of the raw samples")
+                if line.unlike:
+                    because.append(f"{line.name}: what its query gives is not recomputed: {line.unlike}")
             elif line.query is not None:
                 may_add |= _KINDS
                 because.append("without the raw samples nothing is known of the window")
@@ -226,7 +242,6 @@ class _Hop:
                 may_lack |= found.may_lack
                 may_add |= found.may_add
                 because.append(f"{line.name}: {each.panel.says}; counted in the rows, and in what was there before the calls")
-            parts["answered", line.name] = frozenset({"yes"})
             parts["sound", line.name] = frozenset({"sound"})
         return Reading(parts=parts, may_lack=frozenset(may_lack), may_add=frozenset(may_add), because=tuple(dict.fromkeys(because)))
 
@@ -240,7 +255,7 @@ class _Hop:
     def _add(self, line: Line, reader: Reader, at: UnixNs, parts: dict[Key, Thing], may_lack: set[Key], may_add: set[str]) -> None:
         """What the line may have shown at one instant."""
         assert line.query is not None
-        told = _told(line.query, reader, at, self._engine)
+        told = None if line.unlike else _told(line.query, reader, at, self._engine)
         if told is not None and self._is_misled(line, reader, at):
             # The rule is to blame; of what it said this is right.
             finite = {labels: number for labels, number in told.items() if math.isfinite(number)}
@@ -298,7 +313,7 @@ class _Hop:
             found["in another unit"] = self._scaled
             found["a line for each instance"] = self._split
             if any(_of_all_time(each.line.computes) for each in self._ours):
-                found["since the process started"] = self._of_all_time
+                found[SINCE_START] = self._of_all_time
         if any(each.line.computes.kind is panelfile.Kind.NEWEST for each in self._ours):
             found["oldest first"] = lambda reader: reversed_rows(reader, [each.line for each in self._ours])
         elif any(each.line.read is not None for each in self._ours):

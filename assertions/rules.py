@@ -13,6 +13,7 @@ from pathlib import PurePath
 
 import yaml
 
+from assertions.deciding import NO_RATE, P90, needs
 from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Reading, Seen, Step, Thing
 from assertions.recomputed import Engine, Stored
@@ -107,21 +108,24 @@ def _has_numbers(timelines: Sequence[Timeline]) -> bool:
     return any(number and not math.isnan(number) for timeline in timelines for _, number in timeline.samples)
 
 
-def step(quantity: str, source: str, rules: Sequence[Rule], engine: Engine, facts: Facts) -> Step:
+def step(quantity: str, source: str, rules: Sequence[Rule], reader: Reader, engine: Engine, facts: Facts) -> Step:
     """The claim ``QUANTITY/rule``. rules: all of the run."""
     ours = tuple(rule for rule in rules if rule.quantity == quantity)
     hop = _Hop(quantity, ours, engine, facts)
+    defects = hop.defects()
     short = [rule.record.rpartition(":")[2] for rule in ours]
+    window_s = WINDOW_S / facts.setting("time_scale", 1.0)
     return Step(
         claim=f"{quantity}/rule",
         source=source,
         title=f"rules {quantity} {', '.join(short)}" if ":" in ours[0].record else f"rule {ours[0].record}",
         admits=lambda _, reader: hop.recomputed(reader),
         read=hop.said,
-        defects=hop.defects(),
+        defects=defects,
         show=hop.show,
         explain=hop.explain,
         would_catch=lambda admitted, said: "any change" if admitted.parts else "nothing",
+        needs=needs(quantity, defects, [rule.expression for rule in ours], window_s, reader, engine),
     )
 
 
@@ -245,7 +249,7 @@ class _Hop:
         if unread(reader, Source.PROMETHEUS, "voice_agent"):
             return Reading(parts={}, may_add=_KINDS, because=("without the raw samples nothing is known of the window",))
         if self._engine.flavour is None:
-            return Reading(parts={}, may_add=_KINDS, because=("this server calculates in a way of its own",))
+            return Reading(parts={}, may_add=_KINDS, because=(f"the arithmetic of {self._engine.server} was never measured",))
         scrapes = self._scrapes(reader)
         if not scrapes:
             return Reading(parts={}, may_add=frozenset({"evaluated"}), because=("without samples there is nothing to record",))
@@ -289,9 +293,9 @@ class _Hop:
     def defects(self) -> Mapping[str, Defect]:
         found: dict[str, Callable[[str], str]] = {"in another unit": lambda text: f"1000 * ({text})"}
         if any(_RATE.search(rule.expression) for rule in self._rules):
-            found["no rate: of all time"] = lambda text: _RATE.sub(r"\1", text)
+            found[NO_RATE] = lambda text: _RATE.sub(r"\1", text)
         if any(_P95 in rule.expression for rule in self._rules):
-            found["p90 for p95"] = lambda text: text.replace(_P95, "histogram_quantile(0.9,")
+            found[P90] = lambda text: text.replace(_P95, "histogram_quantile(0.9,")
         return {name: self._lying(change) for name, change in found.items()}
 
     def _lying(self, change: Callable[[str], str]) -> Defect:

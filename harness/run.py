@@ -165,7 +165,7 @@ def run(order: Order, *, progress: Progress, stack: Stack | None = None) -> Fini
                 sources.give_up("interrupted before it was read")
                 run_dir.observe(Source.PANELS, pages.given_up("interrupted before they were asked"))
                 info = dataclasses.replace(info, interrupted="Ctrl-C, before everything was read")
-            run_dir.write_info(dataclasses.replace(info, parts=placed(stack.usage(), order.home), cost=sources.cost()))
+            run_dir.write_info(dataclasses.replace(info, parts=placed(stack.usage(), order.home), cost=(*sources.cost(), pages.cost())))
     return report(judge(run_dir.path))
 
 

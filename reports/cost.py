@@ -5,7 +5,13 @@ from __future__ import annotations
 from harness.model import Cost, Evidence, Source
 from reports.words import plural
 
-_ITEMS = {Source.ROWS: "row", Source.AGENT_EXPORTER: "sample", Source.SFU_EXPORTER: "sample", Source.PROMETHEUS: "sample"}
+_ITEMS = {
+    Source.ROWS: "row",
+    Source.AGENT_EXPORTER: "sample",
+    Source.SFU_EXPORTER: "sample",
+    Source.PROMETHEUS: "sample",
+    Source.PANELS: "number",
+}
 
 
 def costs(evidence: Evidence) -> tuple[str, ...]:

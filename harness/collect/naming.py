@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.collect.series import HISTOGRAM
@@ -52,6 +52,42 @@ class Translator:
         words = {name: found[0][0] for name, found in self._ours.items() if len(found) == 1}
         words |= {label: ours for naming in self._names.metrics.values() for ours, label in naming.labels.items()}
         return _WORD.sub(lambda found: words.get(found[0], found[0]), theirs)
+
+    def unlike(self, theirs: str) -> str | None:
+        """Why an expression of theirs, in our words, does not say the same of our series. None: it does."""
+        for name, found in self._read_by(theirs):
+            ours, naming = found[0]
+            if len(found) > 1 or naming.where:
+                return f"{name} holds other series, too"
+            if naming.scale != 1.0 and not ours.endswith("_count"):
+                return f"{name} has another unit than ours"
+            for label in naming.values:
+                if re.search(rf"\b{naming.labels.get(label, label)}\s*[=!]", theirs):
+                    return f"the values of {naming.labels.get(label, label)} are called otherwise"
+        return None
+
+    def answered(self, theirs: str, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """Labels of an answer to an expression of theirs, with their values, in our words."""
+        for _, found in self._read_by(theirs):
+            for ours, naming in found:
+                labels = {
+                    **_labels(labels, naming, ours.removesuffix("_bucket")),
+                    **{name: labels[name] for name in naming.where if name in labels},
+                }
+        return labels
+
+    def computed(self, of: Sequence[str], where: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """Metrics of theirs, and labels of them with their values, in our words."""
+        namings = [found for name in of for _, found in self._ours.get(name, ())]
+        told = [self._ours[name][0][0] if len(self._ours.get(name, ())) == 1 else name for name in of]
+        for naming in namings:
+            where = _labels(where, naming, "")
+        return tuple(told), where
+
+    def _read_by(self, theirs: str) -> Iterator[tuple[str, list[tuple[str, Naming]]]]:
+        for word in dict.fromkeys(_WORD.findall(theirs)):
+            if found := self._ours.get(word):
+                yield word, found
 
     def table(self, ours: str) -> str:
         """What they call a table of ours."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,6 +21,11 @@ ASKED = "asked"
 """Table of the rows that tell what was asked of Prometheus: columns ``line``, and ``at``, the instants in nanoseconds."""
 REFUSED = "refused"
 """Table of the rows that tell which question a server would not answer."""
+
+SHARE = "share"
+"""The column of a line that counts rows of two tables."""
+TOLD = "in our words"
+"""Table of the rows that tell a line in our names where its file has the target's: see `retold`."""
 
 
 class Kind(enum.StrEnum):
@@ -78,6 +84,8 @@ class Read:
 
     table: str
     columns: tuple[str, ...]
+    among: str | None
+    """Rows are counted, not read: those of ``table`` for every 100 of this table, shown as the column `SHARE`."""
     filters: Mapping[str, str]
     """Column to PostgREST's operator and operand: ``eq.active``."""
     order: str | None
@@ -97,6 +105,8 @@ class Line:
     computes: Computes
     place: str
     """``FILE:LINE``."""
+    unlike: str | None = None
+    """Why the answer to the query cannot be calculated of the series as we know them. None: it can."""
 
 
 @value
@@ -139,7 +149,8 @@ _COMPUTES = Table(
 _READ = Table(
     keys={
         "from": Key(shape=Text(), says="table or view", is_required=True),
-        "columns": Key(shape=_BY, says="what is read of it", is_required=True),
+        "columns": Key(shape=_BY, says="what is read of it"),
+        "among": Key(shape=Text(), says="in place of columns: a table; rows are counted, for every 100 rows of it"),
         "filters": Key(shape=Free(), says="column to PostgREST's operator and operand, such as eq.active"),
         "order": Key(shape=Text(), says="PostgREST's order, such as triggered_at.desc"),
         "limit": Key(shape=Number(is_whole=True, at_least=1), says="how many rows"),
@@ -212,6 +223,23 @@ def lines(found: tuple[Panel, ...]) -> Iterator[tuple[Panel, Line]]:
     return ((panel, line) for panel in found for line in panel.lines)
 
 
+def told(line: Line) -> dict[str, Any]:
+    """The columns of a row that keeps what `retold` puts into a line."""
+    computes = line.computes
+    words = {key: getattr(computes, key) for key in _WORDS}
+    return {"line": line.name, "query": line.query, "unlike": line.unlike, **words, "where": dict(computes.where)}
+
+
+def retold(line: Line, columns: Mapping[str, Any]) -> Line:
+    """The line of a file in the words of ``columns``."""
+    words: dict[str, Any] = {key: tuple(columns[key]) if isinstance(columns[key], list) else columns[key] for key in _WORDS}
+    computes = dataclasses.replace(line.computes, **words, where=columns["where"])
+    return dataclasses.replace(line, query=columns["query"], unlike=columns["unlike"], computes=computes)
+
+
+_WORDS = ("of", "by", "worst", "at", "among", "among_at")
+
+
 def _panel(entry: Mapping[str, Any], document: Document, index: int, factor: float) -> Panel:
     chart = entry.get("chart")
     where = document.where("panels", index)
@@ -253,7 +281,7 @@ def _line(entry: Mapping[str, Any], name: str, document: Document, path: tuple[s
         name=name,
         quantity=entry["quantity"],
         query=query,
-        read=_read(entry["read"]) if "read" in entry else None,
+        read=_read(entry["read"], document.where(*path, "read")) if "read" in entry else None,
         computes=computes,
         place=document.where(*path, "query" if query is not None else "read"),
     )
@@ -267,10 +295,13 @@ def _scaled(query: str, factor: float, where: str) -> str:
     return query if factor == 1 else scaled_expression(query, factor)
 
 
-def _read(entry: Mapping[str, Any]) -> Read:
+def _read(entry: Mapping[str, Any], where: str) -> Read:
+    if ("columns" in entry) == ("among" in entry):
+        raise UsageError(f"{where}: a read wants columns, or the table among whose rows it counts; not both")
     return Read(
         table=entry["from"],
-        columns=entry["columns"],
+        columns=entry.get("columns", (SHARE,)),
+        among=entry.get("among"),
         filters={str(column): str(said) for column, said in entry.get("filters", {}).items()},
         order=entry.get("order"),
         limit=entry.get("limit"),

@@ -9,7 +9,7 @@ import pytest
 
 from harness.check import check
 from harness.model import Evidence, Observation, Row, Sample, Source, Status, Verdict
-from tests.fakes import stack
+from tests.fakes import stack, wire
 
 FIRST = Path(__file__).resolve().parents[2] / "scenarios" / "first-draft-dashboard.panels.yml"
 
@@ -26,6 +26,8 @@ def first() -> dict[str, Verdict]:
     [
         ("first-active-calls", "never has data: no series livekit_sip_calls_active was seen here"),
         ("first-ttfw-average", "promql/quantile-all-time: raw buckets: the quantile of all observations since each process started"),
+        ("first-mean-duration", "was refused: 400: Use of aggregate functions is not allowed"),
+        ("first-tool-calls", "shows 14.3 % after the calls, may show 33.3 %: tool calls for every 100 things that callers said"),
         ("first-call-volume", "was refused: 400: invalid expression type"),
         ("first-sip-errors", "never has data: no series livekit_sip_errors_total was seen here"),
         ("first-service-status", "shows nothing for instance=127.0.0.1:9102,job=voice-agent"),
@@ -88,7 +90,24 @@ def test_panels_that_were_never_asked_are_open() -> None:
     kept = stack.run()
     unasked = replace(kept, observations=tuple(item for item in kept.observations if item.source is not Source.PANELS or _is_file(item)))
 
-    assert judged(unasked, "ttfw/panel").status is Status.INCONCLUSIVE
+    found = judged(unasked, "ttfw/panel")
+    assert (found.status, found.sentence) == (
+        Status.INCONCLUSIVE,
+        "panels could not be read: they were never asked; a run that ends by itself asks them",
+    )
+
+
+def test_what_would_decide_a_panel_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panel of a network that lost nothing shows zeros, whatever its unit; that of one that loses packets is decided."""
+    lossy = judged(stack.run(), "loss/panel")
+    monkeypatch.setattr(wire, "_losses", lambda *_: iter(()))
+    lossless = judged(stack.run(), "loss/panel")
+
+    assert (lossy.status, lossless.status) == (Status.PASS, Status.INCONCLUSIVE)
+    assert (
+        "to decide it: a network that loses packets (impairment: lossy-2pct-jitter-30ms); calls over more than the 20 s"
+        in lossless.sentence
+    )
 
 
 def _is_file(item: Observation) -> bool:

@@ -13,7 +13,7 @@ from assertions.rules import P95, shipped
 from harness.check import check
 from harness.measure.series import Reader
 from harness.model import Evidence, Observation, Row, Sample, Source, Status, UnixNs, Verdict
-from tests.fakes import stack
+from tests.fakes import stack, wire
 from tests.fakes.evidence import after, info
 
 
@@ -67,7 +67,7 @@ def test_every_rule_is_held_against_its_own_samples(record: str) -> None:
 
 def test_a_rule_without_a_line_that_it_is_split_by_fails() -> None:
     """Its label is lost, and two tools become one."""
-    found = check(with_rule("voice_agent:tool_calls:per_minute", labels={"success": "true"})).verdicts
+    found = check(with_rule("voice_agent:tool_calls:per_minute", labels={"success": "true"}), control=False).verdicts
 
     assert next(each for each in found if each.claim == "tools/rule").status is Status.FAIL
 
@@ -76,7 +76,7 @@ def test_a_run_that_kept_no_rules_is_held_against_those_of_ttfw() -> None:
     """As runs were judged before."""
     old = stack.changed(stack.run(), lambda item: None if isinstance(item, Row) and item.table == "rule file" else item)
 
-    assert [each.claim for each in check(old).verdicts if each.claim.endswith("/rule")] == ["ttfw/rule"]
+    assert [each.claim for each in check(old, control=False).verdicts if each.claim.endswith("/rule")] == ["ttfw/rule"]
 
 
 def test_a_function_that_is_not_recomputed_leaves_its_rule_open() -> None:
@@ -93,10 +93,11 @@ def test_a_function_that_is_not_recomputed_leaves_its_rule_open() -> None:
             },
         )
 
-    found = next(each for each in check(stack.changed(stack.run(), change)).verdicts if each.claim == "turns/rule")
+    found = next(each for each in check(stack.changed(stack.run(), change), control=False).verdicts if each.claim == "turns/rule")
 
     assert found.status is Status.INCONCLUSIVE
     assert "uses the function mad_over_time" in " ".join(found.because)
+    assert "to decide it: an expression without the function mad_over_time" in found.sentence
 
 
 def test_rounding_is_no_lie() -> None:
@@ -174,3 +175,35 @@ def test_the_window_and_the_arithmetic_are_those_of_this_stack(settings: dict[st
     changed = replace(run, settings={**run.settings, **settings})
 
     assert verdict(replace(stack.run(), info=changed)).status is status
+
+
+def test_what_would_decide_a_rule_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that lost nothing every rule says nothing but zeros; the run that loses packets is decided."""
+    lossy = next(each for each in check(stack.run(), control=False).verdicts if each.claim == "loss/rule")
+    monkeypatch.setattr(wire, "_losses", lambda *_: iter(()))
+    lossless = next(each for each in check(stack.run(), control=False).verdicts if each.claim == "loss/rule")
+
+    assert (lossy.status, lossless.status) == (Status.PASS, Status.INCONCLUSIVE)
+    assert lossless.sentence == (
+        "this run would not have shown: in another unit, no rate: of all time; to decide it: a network that loses packets (impairment: "
+        "lossy-2pct-jitter-30ms); calls over more than the 20 s of its window, so that it forgets some"
+    )
+
+
+def test_raw_samples_that_were_not_read_are_asked_for() -> None:
+    """Nothing else would decide a rule."""
+    unread = stack.changed(stack.run(), lambda item: None if item.source is Source.PROMETHEUS else item)
+
+    assert verdict(unread).sentence.endswith("; to decide it: Prometheus' raw samples of the run")
+
+
+def test_a_server_whose_arithmetic_was_never_measured_is_named() -> None:
+    """With those that were."""
+    run = info()
+    mimir = replace(run, settings={**run.settings, "prometheus_flavour": "mimir", "prometheus_version": "2.15.0"})
+    found = verdict(replace(stack.run(), info=mimir))
+
+    assert found.status is Status.INCONCLUSIVE
+    assert found.sentence.endswith(
+        "to decide it: a server whose arithmetic was measured (Prometheus 2 or 3; VictoriaMetrics but for quantiles), not Mimir 2.15.0"
+    )

@@ -14,7 +14,7 @@ from harness.measure.delivery import Canary, Heard, ServerClock, Told, observed
 from harness.measure.series import Reader
 from harness.model import CallRecord, Evidence, Observation, Poll, Row, Sample, Source, UnixNs
 from harness.rules.evaluate import NotAnalysed, Vector
-from harness.rules.panelfile import ASKED, FILE, REFUSED, Line
+from harness.rules.panelfile import ASKED, FILE, REFUSED, SHARE, Line
 from tests.fakes.evidence import BOUNDS, EXPORTER, PROMETHEUS, RULE, after, calibration, health, info, plan, record
 from tests.fakes.evidence import LATENCIES_S as HEARD_S
 from tests.fakes.wire import counted, with_wire
@@ -187,6 +187,10 @@ def _with_panels(evidence: Evidence, path: Path = SHIPPED) -> Evidence:
     found: list[Observation] = []
     for each in panels.drawn(reader, facts):
         name = each.line.name
+        if each.line.read is not None and any(column.endswith("()") for column in each.line.read.columns):
+            told = {"line": name, "status": 400, "error": "Use of aggregate functions is not allowed"}
+            found.append(Row(source=Source.PANELS, table=REFUSED, columns=told, at=after(70.5), request=REST))
+            continue
         if each.line.query is None:
             found += [
                 Row(source=Source.PANELS, table=name, columns={**columns, "#": place}, at=at, request=REST)
@@ -224,6 +228,9 @@ def _read(line: Line, reader: Reader) -> Iterator[tuple[UnixNs, int | None, dict
             yield after(70.6), 0, {"mean_duration_seconds": sum(lasted) / len(lasted) if lasted else None}
         case "overview/call-volume" if rows:
             yield after(70.6), 0, {"hour": "2026-11-23T20:00:00+00:00", "calls": len(rows)}
+        case "agent-performance/tool-calls" if line.read.among:
+            said = len(reader.rows.get(line.read.among, ()))
+            yield after(70.6), 0, {SHARE: 100 * len(rows) / said if said else None}
         case "agent-performance/tool-calls":
             users = sum(row.columns["role"] == "user" for row in reader.rows.get("transcripts", ()))
             yield after(70.6), 0, {"tool_calls_per_100_user_turns": 100 * len(rows) / users if users else None}
