@@ -40,9 +40,15 @@ def found(pattern: re.Pattern[str], names: list[str]) -> list[str]:
     """``file:line`` of every match."""
     places = []
     for name in names:
-        lines = (ROOT / name).read_text(errors="replace").splitlines()
-        places += [f"{name}:{number}" for number, line in enumerate(lines, start=1) if pattern.search(line)]
+        if pattern.search(text := read(name)):  # a file is read line by line only to say where
+            places += [f"{name}:{number}" for number, line in enumerate(text.splitlines(), start=1) if pattern.search(line)]
     return places
+
+
+@cache
+def read(name: str) -> str:
+    """The text of a file."""
+    return (ROOT / name).read_text(errors="replace")
 
 
 def python_files() -> list[str]:
@@ -81,7 +87,7 @@ def test_npm_locks_hold_no_addresses() -> None:
 @pytest.mark.parametrize("name", python_files())
 def test_every_module_says_what_it_is_for(name: str) -> None:
     """In the first sentence of its docstring."""
-    text = (ROOT / name).read_text()
+    text = read(name)
     if Path(name).name == "__init__.py" and not text.strip():
         return
 
@@ -99,7 +105,7 @@ def test_every_test_states_its_fact() -> None:
         f"{name}::{node.name}"
         for name in python_files()
         if name.startswith("tests/")
-        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        for node in ast.walk(ast.parse(read(name)))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_") and not ast.get_docstring(node)
     ]
 

@@ -10,6 +10,7 @@ import pytest
 from harness.check import check
 from harness.model import Evidence, Observation, Row, Sample, Source, Status, Verdict
 from tests.fakes import stack, wire
+from tests.fakes.evidence import LATENCIES_S
 
 FIRST = Path(__file__).resolve().parents[2] / "scenarios" / "first-draft-dashboard.panels.yml"
 
@@ -101,7 +102,7 @@ def test_what_would_decide_a_panel_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     """The panel of a network that lost nothing shows zeros, whatever its unit; that of one that loses packets is decided."""
     lossy = judged(stack.run(), "loss/panel")
     monkeypatch.setattr(wire, "_losses", lambda *_: iter(()))
-    lossless = judged(stack.run(), "loss/panel")
+    lossless = judged(stack.run(list(LATENCIES_S)), "loss/panel")
 
     assert (lossy.status, lossless.status) == (Status.PASS, Status.INCONCLUSIVE)
     assert (

@@ -14,7 +14,7 @@ from harness.check import check
 from harness.measure.series import Reader
 from harness.model import Evidence, Observation, Row, Sample, Source, Status, UnixNs, Verdict
 from tests.fakes import stack, wire
-from tests.fakes.evidence import after, info
+from tests.fakes.evidence import LATENCIES_S, after, info
 
 
 def verdict(evidence: Evidence) -> Verdict:
@@ -181,7 +181,7 @@ def test_what_would_decide_a_rule_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     """Of a network that lost nothing every rule says nothing but zeros; the run that loses packets is decided."""
     lossy = next(each for each in check(stack.run(), control=False).verdicts if each.claim == "loss/rule")
     monkeypatch.setattr(wire, "_losses", lambda *_: iter(()))
-    lossless = next(each for each in check(stack.run(), control=False).verdicts if each.claim == "loss/rule")
+    lossless = next(each for each in check(stack.run(list(LATENCIES_S)), control=False).verdicts if each.claim == "loss/rule")
 
     assert (lossy.status, lossless.status) == (Status.PASS, Status.INCONCLUSIVE)
     assert lossless.sentence == (

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import profiles
@@ -100,6 +100,7 @@ def test_loss_converges(loss_ratio: float, seed: int) -> None:
     assert abs(lost / 5000 - loss_ratio) < 6 * (loss_ratio * (1 - loss_ratio) / 5000) ** 0.5
 
 
+@settings(max_examples=40)  # of 20,000 packets each
 @given(st.floats(0.01, 0.3), st.floats(1.0, 8.0), seeds)
 def test_bursts_converge(loss_ratio: float, burst_packets: float, seed: int) -> None:
     """Their share of the packets and their mean length; the variance of both grows with the length."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,16 @@ Counts = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def run(heard_s: Sequence[Sequence[float | None]] = HEARD_S, *, gap_s: float = GAP_S, **changes: Any) -> Evidence:
-    """A run of one call for each row of latencies, of which the stack tells the truth."""
+    """A run of one call for each row of latencies, of which the stack tells the truth. The one that most tests ask for is made once."""
+    if heard_s is HEARD_S and gap_s == GAP_S and not changes:
+        return _honest()
     calls = tuple(record(plan(index), latencies) for index, latencies in enumerate(heard_s, start=1))
     return of(calls, gap_s=gap_s, **changes)
+
+
+@cache
+def _honest() -> Evidence:
+    return of(tuple(record(plan(index), latencies) for index, latencies in enumerate(HEARD_S, start=1)))
 
 
 def of(calls: Sequence[CallRecord], *, gap_s: float = GAP_S, **changes: Any) -> Evidence:
