@@ -36,6 +36,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
         show=lambda reading: plural(len(reading.parts), "reply").replace("replys", "replies"),
         explain=lambda difference: _explain(difference, facts),
         would_catch=lambda admitted, said: "1 reply",
+        needs="a longer reply that is talked down sooner (barge_in_after_s), and two whole replies or more in the same run",
     )
     yield Tree(root="talked over", truth=_talked_over(facts), steps=(step,), reads=frozenset({turns.TABLE, "calls"}))
 
