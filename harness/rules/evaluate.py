@@ -54,8 +54,8 @@ Hidden = Mapping[tuple[str, str], int]
 """Milliseconds from which on the samples of a (job, instance) are not there yet."""
 
 
-def series(name: str, samples: Sequence[tuple[float, float | None]], **labels: str) -> Series:
-    """A series from its name, its (seconds, value) samples and its labels."""
+def series(name: str, samples: Sequence[tuple[float, float | None]], /, **labels: str) -> Series:
+    """A series from its name, its (seconds, value) samples and its labels, which may well be called name."""
     pairs = tuple(sorted({**labels, "__name__": name}.items()))
     return Series(labels=pairs, at_s=tuple(at for at, _ in samples), values=tuple(number for _, number in samples))
 

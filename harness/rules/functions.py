@@ -58,6 +58,8 @@ def variance(values: Sequence[float]) -> float:
 
 def rounded(number: float, to: float = 1.0) -> float:
     """round(): halves go up."""
+    if not math.isfinite(number):
+        return number
     inverse = 1.0 / to
     return math.floor(number * inverse + 0.5) / inverse
 

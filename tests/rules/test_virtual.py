@@ -32,6 +32,8 @@ RULES = """groups:
       - {alert: Nested, expr: "quantile_over_time(0.5, (delta(temperature[2m]))[5m:30s]) > 3"}
       - {alert: Named, expr: 'topk by (to) (1, label_replace(irate(moved_total{from="a-b"}[2m]), "to", "$1", "from", "a-(.*)")) > 5', for: 30s}
       - {alert: Between, expr: 'wanted{job="x"} != there and there > least and there < most'}
+      - {alert: Called, expr: 'max by (name) (queued{name=~"a.*"}) > 5', for: 1m}
+      - {alert: Rounded, expr: "round(age_seconds / 60, 0.5) > 3", for: 1m}
       - {alert: Unknown, expr: "free_bytes @ 1000 < 10", for: 5m}
 """
 
