@@ -16,12 +16,16 @@ from harness.rules.alerts import Episode
 Change = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
 
-def samples_calm(reader: Reader) -> Reader | None:
-    """The alert of the last fault is true nowhere, and so it never was anywhere."""
-    alert = _last_alert(reader)
-    if alert is None:
-        return None
-    return _without(reader, alert, ("alert_truth", "alert_states", "deliveries", "alerts_history"))
+def samples_calm(evidence: Evidence) -> Defect:
+    """The alert of the last fault that is judged is true nowhere, and so it never was anywhere."""
+
+    def lie(reader: Reader) -> Reader | None:
+        story = Story.of(evidence.info, reader)
+        judged = {fault.alert for fault, admitted in story.judged() if not isinstance(admitted, str)}
+        alert = next((name for name in _stored_last(reader) if name in judged), None)
+        return None if alert is None else _without(reader, alert, ("alert_truth", "alert_states", "deliveries", "alerts_history"))
+
+    return lie
 
 
 def never_fired(reader: Reader) -> Reader | None:
@@ -140,8 +144,13 @@ def _last_that_lasts(story: Story) -> tuple[Who, Episode, float] | None:
 
 def _last_alert(reader: Reader) -> str | None:
     """The alert that was stored last."""
+    return next(_stored_last(reader), None)
+
+
+def _stored_last(reader: Reader) -> Iterator[str]:
+    """Alerts as they were stored, the last one first."""
     names = [row.columns["labels"]["alertname"] for row in reader.rows.get("alerts_history", ()) if row.columns.get("labels")]
-    return next((name for name in reversed(names) if name != WATCHDOG), None)
+    return (name for name in reversed(names) if name != WATCHDOG)
 
 
 def _without(reader: Reader, alert: str, tables: tuple[str, ...]) -> Reader:

@@ -6,23 +6,23 @@ Sets of instants come from ``harness.rules.windows`` and ``delivery``; what happ
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from assertions.alert_lies import ended_silently, fired_late, never_fired, never_told, row_lost, samples_calm, started_late
-from assertions.episodes import MS_S, POST_S, WATCHDOG, Due, Story, Who, named, nearest
+from assertions.episodes import MS_S, WATCHDOG, Due, Story, Who, named, nearest
 from assertions.facts import Facts
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural
 from harness.measure.series import Reader
 from harness.model import Evidence, Gap, Light, Source, Status, UnixNs, Verdict
-from harness.rules import delivery
-from harness.rules.drills import Fault
-from harness.rules.windows import Window, whole
+from harness.rules import delivery, real
+from harness.rules.drills import BY_NAME, Fault
+from harness.rules.real import Plan
+from harness.rules.windows import Admitted, Window, whole
 
 ROOT = "drilled"
-SILENT = "alerts/silent"
-HEARD_S = 5.0
-"""A row that Realtime tells later was not shown when it was written; the same as for calls."""
+SILENT, REAL = "alerts/silent", "alerts/real"
 _TABLES = frozenset({"alert_truth", "alert_states", "deliveries", "alerts_history"})
 Parts = dict[Key, Thing]
 
@@ -36,8 +36,13 @@ def trees(facts: Facts) -> Iterator[Tree]:
 
 def verdicts(facts: Facts, reader: Reader) -> Iterator[Verdict]:
     """Whether what had to stay silent did, and whether that means anything."""
-    if facts.evidence.info.scenario.drill is not None and reader.rows.get("faults"):
-        yield _silence(Story.of(facts.evidence.info, reader), reader)
+    info = facts.evidence.info
+    if info.scenario.drill is None or not reader.rows.get("faults"):
+        return
+    story = Story.of(info, reader)
+    yield _silence(story, reader)
+    if story.plan is not None:
+        yield _really(story, story.plan)
 
 
 def _steps(evidence: Evidence) -> Iterator[Step]:
@@ -49,7 +54,7 @@ def _steps(evidence: Evidence) -> Iterator[Step]:
             Source.ALERTS,
             _samples_admitted,
             _samples_said,
-            {"a level never reaches the samples": samples_calm},
+            {"a level never reaches the samples": samples_calm(evidence)},
         ),
         (
             "alerts/pending",
@@ -131,12 +136,11 @@ def _numbered(story: Story) -> Iterator[tuple[int, Due]]:
 def _samples_admitted(story: Story) -> Reading:
     parts: Parts = {}
     lacks: set[Key] = set()
-    spoiled = 0
-    for number, fault in enumerate(story.faults, start=1):
-        if story.is_spoiled(fault):
-            spoiled += 1
+    open_ = Counter[str]()
+    for number, (fault, admitted) in enumerate(story.judged(), start=1):
+        if isinstance(admitted, str):
+            open_[admitted] += 1
             continue
-        admitted = fault.admits(story.rules[fault.alert], story.cadence)
         keys = [(what, _fault_name(fault.alert, fault.labels), str(number)) for what in ("true", "fires", "over")]
         for key, window in zip(keys, (admitted.pending, admitted.firing, admitted.resolved), strict=True):
             if window is not None:
@@ -147,28 +151,35 @@ def _samples_admitted(story: Story) -> Reading:
             # One that is over before an evaluation was never seen.
             lacks.update((keys[0], keys[2]))
     because = ["phases of scrape and evaluation are not known beforehand"]
-    if spoiled:
-        because.append(
-            f"{plural(spoiled, 'fault')} not judged: a scrape of its target failed meanwhile, on a busy machine for its lateness"
-        )
+    because += [f"{plural(count, 'fault')} not judged: {why}" for why, count in open_.items()]
     return Reading(parts=parts, may_lack=frozenset(lacks), because=tuple(because))
 
 
 def _samples_said(story: Story) -> Parts:
     parts: Parts = {}
-    for number, fault in enumerate(story.faults, start=1):
-        if story.is_spoiled(fault):
+    for number, (fault, admitted) in enumerate(story.judged(), start=1):
+        if isinstance(admitted, str):
             continue
-        for due in story.due:
-            if due.who[0] == fault.alert and fault.labels.items() <= dict(due.who[1]).items() and _is_of(due, fault, story):
-                name = _fault_name(fault.alert, fault.labels)
-                parts["true", name, str(number)] = _range(due.begin)
-                if due.fires is not None and due.must_fire:
-                    parts["fires", name, str(number)] = _range(due.fires)
-                if due.over is not None:
-                    parts["over", name, str(number)] = _range(due.over)
-                break
+        found = [
+            due
+            for due in story.due
+            if due.who[0] == fault.alert and fault.labels.items() <= dict(due.who[1]).items() and _is_of(due, fault, story)
+        ]
+        if not found:
+            continue
+        # A real level may pass the threshold for a moment before it stays beyond it.
+        due = max(found, key=lambda due: _lasted_s(due, story)) if story.is_real(fault) else found[0]
+        name = _fault_name(fault.alert, fault.labels)
+        parts["true", name, str(number)] = _range(due.begin)
+        if due.fires is not None and due.must_fire:
+            parts["fires", name, str(number)] = _range(due.fires)
+        if due.over is not None:
+            parts["over", name, str(number)] = _range(due.over)
     return parts
+
+
+def _lasted_s(due: Due, story: Story) -> float:
+    return (story.until_s if due.over is None else due.over.latest_s) - due.begin.earliest_s
 
 
 def _is_of(due: Due, fault: Fault, story: Story) -> bool:
@@ -263,7 +274,8 @@ def _notified_admitted(story: Story) -> Reading:
         ends = story.deliveries(who, fires_s, is_over=True)
         if ends:
             emptied[who] = ends[0].at_s
-    because = ("group_wait for a new group, a tick of group_interval for one that is there", f"two requests of at most {POST_S:g} s each")
+    post_s = next(iter(story.route.values())).post_s
+    because = ("group_wait for a new group, a tick of group_interval for one that is there", f"two requests of at most {post_s:.2g} s each")
     return Reading(parts=parts, may_lack=frozenset(lacks), because=because)
 
 
@@ -295,12 +307,13 @@ def _stored_admitted(story: Story) -> Reading:
             parts[_key("recorded", who, number)] = Range(lo=min(told.at_s for told in found) - MS_S, hi=min(stored) + MS_S)
             if story.is_heard:
                 key = _key("heard", who, number)
-                parts[key] = Range(lo=min(told.at_s for told in found) - MS_S, hi=min(stored) + HEARD_S)
-                if min(stored) + HEARD_S > story.until_s:
+                heard_by_s = story.heard_by_s(min(stored))
+                parts[key] = Range(lo=min(told.at_s for told in found) - MS_S, hi=heard_by_s + MS_S)
+                if heard_by_s > story.until_s:
                     lacks.add(key)
     because = ["written between the arrival of the delivery and our 2xx, by one clock"]
     if story.is_heard:
-        because.append(f"Realtime tells it within {HEARD_S:g} s: a toast that comes later is none")
+        because.append("Realtime tells changes in order: it tells the row before a canary that was written after it")
     return Reading(parts=parts, may_lack=frozenset(lacks), because=tuple(because))
 
 
@@ -358,7 +371,11 @@ def _resolved_said(story: Story) -> Parts:
 
 def _silence(story: Story, reader: Reader) -> Verdict:
     """Levels just below and breaches that were too short, at the receiver and in the table; with the Watchdog as the control."""
-    quiet = [fault for fault in story.faults if fault.admits(story.rules[fault.alert], story.cadence).firing is None]
+    quiet = [
+        fault
+        for fault, admitted in zip(story.faults, story.admitted, strict=True)
+        if not isinstance(admitted, str) and admitted.firing is None
+    ]
     broken = []
     for number, fault in enumerate(story.faults, start=1):
         if fault not in quiet:
@@ -396,6 +413,35 @@ def _silence(story: Story, reader: Reader) -> Verdict:
     )
 
 
+def _really(story: Story, plan: Plan) -> Verdict:
+    """Whether each fault that was to be real was so by ``/proc``, for long enough to be judged."""
+    doubts = [f"{BY_NAME[name].alert}: {why}" for name, why in plan.refused.items()] + list(story.let_go)
+    sure: dict[str, int] = dict.fromkeys(plan.subjects, 0)
+    for number, (fault, admitted) in enumerate(story.judged(), start=1):
+        if story.is_real(fault) and isinstance(admitted, str):
+            doubts.append(f"{fault.alert} (fault {number}): {admitted}")
+        elif story.is_real(fault) and isinstance(admitted, Admitted):
+            sure[fault.subject] += admitted.must_fire
+    doubts += [f"{BY_NAME[name].alert}: never above its threshold for as long as `for`" for name, count in sure.items() if not count]
+    held = []
+    for name, count in sure.items():
+        alert = BY_NAME[name].alert
+        copied = f" (a copy with a threshold of {plan.thresholds[alert]:g} %)" if alert in plan.thresholds else ""
+        held.append(f"{alert}{copied} {plural(count, 'time')}")
+    said = f"made to fire in earnest, by /proc: {', '.join(held) or 'none'}"
+    return Verdict(
+        claim=REAL,
+        light=Light.MONITORING,
+        status=Status.INCONCLUSIVE if doubts else Status.PASS,
+        hop="processor, memory and disk",
+        sentence="; ".join((*dict.fromkeys(doubts), said)),
+        says=plural(sum(count > 0 for count in sure.values()), "alert"),
+        may_say=plural(len(real.SUBJECTS), "alert"),
+        would_catch="1 alert" if not doubts else "nothing",
+        because=("what /proc said beside the exporter, at every phase of the scrapes",),
+    )
+
+
 def _doubt(story: Story, reader: Reader) -> str | None:
     """Why silence proves nothing. None: the control was positive all the time."""
     beats = [told for told in story.told if told.who[0] == WATCHDOG]
@@ -404,7 +450,7 @@ def _doubt(story: Story, reader: Reader) -> str | None:
     if not any(kept.who[0] == WATCHDOG for kept in story.kept):
         return "the Watchdog has no row"
     route = story.route[WATCHDOG]
-    longest_s = route.repeat_interval_s + route.group_interval_s + 2 * POST_S
+    longest_s = route.repeat_interval_s + route.group_interval_s + 2 * route.post_s
     instants = [0.0, *(beat.at_s for beat in beats if beat.stored_at_s is not None), story.until_s]
     gap_s = max(after - before for before, after in itertools.pairwise(instants))
     if gap_s > longest_s:

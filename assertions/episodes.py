@@ -11,21 +11,26 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from assertions.realtime import LATE_S
 from harness import codec
+from harness.measure.delivery import PROOFS, Canary, told_by
 from harness.measure.series import Reader
 from harness.model import RunInfo, Source, value
+from harness.rules import real
 from harness.rules.alerts import AlertRule, Episode, Phase, episodes
 from harness.rules.delivery import Route
 from harness.rules.drills import BY_NAME, Fault
 from harness.rules.evaluate import Labels
+from harness.rules.real import Plan, Watched
 from harness.rules.scale import to_ms
-from harness.rules.windows import Cadence, Window, whole
+from harness.rules.windows import Admitted, Cadence, Window, whole
 
 WATCHDOG = "Watchdog"
 POST_S = 0.5
-"""Longest time of a request between two servers of one machine: measured below 0.03 s on a quiet one, and these are not quiet."""
+"""Of drills that were recorded before they measured it: longest time of a request between two servers of one machine."""
 MS_S = 0.0015
 """Instants that travel as text with milliseconds."""
+SPOILED = "a scrape of its target failed meanwhile, on a busy machine for its lateness"
 _UNSCRAPED = ("down", "flapping", "vanished")
 """Faults that are failed scrapes themselves."""
 _WINDOW_SCRAPES = 20
@@ -96,6 +101,12 @@ class Story:
     distance_s: float | None
     """Between two of them. None: there is no Watchdog."""
     faults: tuple[Fault, ...]
+    admitted: tuple[Admitted | str, ...]
+    """What each fault admits; of one that was real and is not known well enough, why."""
+    plan: Plan | None
+    """What was to be real. None: nothing."""
+    let_go: tuple[str, ...]
+    """Real faults that ended too soon, and why."""
     due: tuple[Due, ...]
     states: tuple[tuple[Who, Episode], ...]
     told: tuple[Told, ...]
@@ -104,6 +115,8 @@ class Story:
     """Scrapes that failed, by the labels of their target."""
     is_heard: bool
     """A listener of Realtime was there all the time."""
+    canaries: tuple[tuple[float, float], ...]
+    """Rows of our own that it heard, too: just before each was written, and when it was heard. Empty: they were not recorded."""
     until_s: float
 
     @staticmethod
@@ -135,13 +148,27 @@ class Story:
             is_known = any(who == other and at_s is not None and abs(at_s - starts_at_s) < MS_S for other, at_s in before)
             return who[0] == WATCHDOG or (starts_at_s >= 0 and not is_known)
 
+        cadence = Cadence(scrape_s=float(info.settings["scrape_interval_s"]), evaluation_s=interval_s, ingest_s=latency_s)
+        faults = tuple(_faults(reader, start_s))
+        plan = None if alerting.get("real") is None else codec.from_json(Plan, alerting["real"])
+        watched = _watched(reader, start_s)
+
+        def admitted(fault: Fault) -> Admitted | str:
+            rule = rules[fault.alert]
+            if plan is None or fault.subject not in plan.subjects:
+                return fault.admits(rule, cadence)
+            return real.admitted(fault, rule, watched[fault.subject], grid, cadence) if fault.subject in watched else "nothing was watched"
+
         return Story(
             rules=rules,
-            cadence=Cadence(scrape_s=float(info.settings["scrape_interval_s"]), evaluation_s=interval_s, ingest_s=latency_s),
-            route={name: _route(rule, alerting) for name, rule in rules.items()},
+            cadence=cadence,
+            route={name: _route(rule, alerting, _post_s(reader)) for name, rule in rules.items()},
             grid=grid,
             distance_s=distance_s,
-            faults=tuple(_faults(reader, start_s)),
+            faults=faults,
+            admitted=tuple(admitted(fault) for fault in faults),
+            plan=plan,
+            let_go=tuple(f"{row.columns['subject']}: {row.columns['reason']}" for row in reader.rows.get("unreal", ())),
             due=tuple(due for due in _due(reader, rules, grid, start_s) if due.begin.earliest_s >= 0),
             states=tuple((who, episode) for who, episode in states if who[0] == WATCHDOG or episode.pending_at_s >= 0),
             told=tuple(told for told in _told(reader, rules, start_s) if is_ours(told.who, told.starts_at_s)),
@@ -150,8 +177,22 @@ class Story:
                 (row.columns["labels"], float(at) - start_s) for row in reader.rows.get("missed", ()) for at in row.columns["at_s"]
             ),
             is_heard=reader.is_read(Source.REALTIME) and reader.gap(Source.REALTIME) is None,
+            canaries=tuple(_canaries(reader, start_s)),
             until_s=until_s,
         )
+
+    def heard_by_s(self, stored_s: float) -> float:
+        """The latest instant at which Realtime may tell a row that was stored then: changes come in order, so before a canary that was written later.
+
+        The end of the drill if none was.
+        """
+        if not self.canaries:
+            return stored_s + LATE_S
+        return next((heard_s for written_s, heard_s in self.canaries if written_s >= stored_s + MS_S), self.until_s + MS_S)
+
+    def is_real(self, fault: Fault) -> bool:
+        """Done in earnest, not scripted."""
+        return self.plan is not None and fault.subject in self.plan.subjects
 
     def states_of(self, due: Due) -> list[Episode]:
         """Episodes of ``ALERTS`` that answer to a due one: of those that overlap it the one that begins nearest, or all if it is loose."""
@@ -180,6 +221,11 @@ class Story:
             and (labels.get("job") in jobs if jobs else labels.get("instance") == fault.labels.get("instance"))
             for labels, at_s in self.missed
         )
+
+    def judged(self) -> Iterator[tuple[Fault, Admitted | str]]:
+        """Each fault with what it admits, or why it is not judged."""
+        for fault, admitted in zip(self.faults, self.admitted, strict=True):
+            yield fault, SPOILED if self.is_spoiled(fault) else admitted
 
     def fired(self) -> Iterator[tuple[Who, Episode, float]]:
         """Episodes of ``ALERTS`` that fired, with the instant at which they did."""
@@ -236,6 +282,25 @@ def _faults(reader: Reader, start_s: float) -> Iterator[Fault]:
             ended=ended,
             level=fault.level,
         )
+
+
+def _watched(reader: Reader, start_s: float) -> Mapping[str, Watched]:
+    """By subject, on the clock of the run."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in reader.rows.get("watched", ()):
+        part = codec.from_json(Watched, {name: row.columns[name] for name in ("at_s", "values")})
+        found.setdefault(row.columns["subject"], []).extend(
+            (at - start_s, number) for at, number in zip(part.at_s, part.values, strict=True)
+        )
+    return {
+        name: Watched(at_s=tuple(at for at, _ in points), values=tuple(number for _, number in points)) for name, points in found.items()
+    }
+
+
+def _canaries(reader: Reader, start_s: float) -> Iterator[tuple[float, float]]:
+    for told in map(told_by, reader.rows.get(PROOFS, ())):
+        if isinstance(told, Canary) and told.heard_at is not None:
+            yield told.written_at / 1e9 - start_s, told.heard_at / 1e9 - start_s
 
 
 def _due(reader: Reader, rules: Mapping[str, AlertRule], grid: Sequence[float], start_s: float) -> Iterator[Due]:
@@ -363,7 +428,15 @@ def _matches(labels: Mapping[str, str], matcher: str) -> bool:
     return not is_equal if "!" in found[2] else is_equal
 
 
-def _route(rule: AlertRule, alerting: Mapping[str, Any]) -> Route:
+def _post_s(reader: Reader) -> float:
+    """The longest that any request took by its sender's own clock, and the longest that anything waited for its turn on this machine."""
+    requests, stalls = (next(iter(reader.rows.get(table, ())), None) for table in ("ingest", "stalls"))
+    if requests is None or stalls is None:
+        return POST_S
+    return max(float(requests.columns["sent_s"]), float(requests.columns["notified_s"])) + float(stalls.columns["longest_s"])
+
+
+def _route(rule: AlertRule, alerting: Mapping[str, Any], post_s: float) -> Route:
     """The first route below the root that takes it, or the root itself."""
     labels = _full((rule.name, ()), {rule.name: rule})
     root = alerting["alertmanager"]["route"]
@@ -374,7 +447,7 @@ def _route(rule: AlertRule, alerting: Mapping[str, Any]) -> Route:
         group_interval_s=to_ms(str(chosen["group_interval"])) / 1000,
         repeat_interval_s=to_ms(str(chosen["repeat_interval"])) / 1000,
         maintenance_s=float(alerting["maintenance_s"]),
-        post_s=POST_S,
+        post_s=post_s,
     )
 
 

@@ -98,6 +98,7 @@ CLAIMS: Mapping[str, tuple[Source, ...]] = {
     "alerts/stored": (Source.ROWS,),
     "alerts/resolved": (Source.RECEIVER, Source.ROWS),
     "alerts/silent": (Source.ALERTS, Source.RECEIVER, Source.ROWS),
+    "alerts/real": (Source.ALERTS,),
     **{f"{quantity}/panel": (Source.PANELS,) for quantity in panels.QUANTITIES},
 }
 """Every claim, with the sources it needs."""
@@ -224,6 +225,8 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         "slo/missing-agents": scenario.slo.missing_agents,
         "slo/doubled-agents": scenario.slo.doubled_agents,
     }
+    if alerts.REAL in scenario.requires and (scenario.drill is None or not scenario.drill.real_faults):
+        reasons.append(f"{alerts.REAL}: only with --real-faults, which asks for it by itself")
     for claim in _required(scenario, CLAIMS):
         quantity = claim.partition("/")[0]
         if (quantity == "alerts") is not (scenario.drill is not None):
@@ -250,7 +253,10 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
 
 
 def _required(scenario: Scenario, claims: Sequence[str] | Mapping[str, object]) -> list[str]:
-    return [claim for claim in claims if any(fnmatchcase(claim, pattern) for pattern in scenario.requires)]
+    is_real = scenario.drill is not None and scenario.drill.real_faults
+    # Asked for by --real-faults, whatever the scenario asks for.
+    chosen = (claim for claim in claims if claim != alerts.REAL or is_real)
+    return [claim for claim in chosen if claim == alerts.REAL or any(fnmatchcase(claim, pattern) for pattern in scenario.requires)]
 
 
 def _verdict(judgement: Judgement, facts: Facts, reader: Reader, ruler: Ruler) -> Verdict:

@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--agent", metavar="NAME", help="instead of the scenario's; responder: the embedded stack answers with it")
     verb.add_argument("--defect", metavar="NAME", help="seed a defect into the embedded stack: voxproof list mutants")
+    real = "in a drill, really burn processors, hold memory and fill a small file system; bounded, and gone with the run"
+    verb.add_argument("--real-faults", action="store_true", help=real)
     verb.add_argument("--calibration", metavar="FILE", help="measured bounds of TTFW; without it those of the reference agent")
     verb.add_argument("--cleanup", action="store_true", help="say what the run leaves at the target; with --yes remove it")
     verb.add_argument("--yes", action="store_true", help="see --cleanup")

@@ -6,10 +6,12 @@ It is to alerts what ``harness.run`` is to calls: the same run directory, judged
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import harness
@@ -20,7 +22,7 @@ from harness.collect import realtime
 from harness.collect.alerts import Alerts
 from harness.errors import UsageError
 from harness.load.launch import place_calls
-from harness.measure.delivery import Break, Heard, Told
+from harness.measure.delivery import Break, Canary, Heard, Told, observed
 from harness.model import (
     CallPlan,
     CallRecord,
@@ -39,6 +41,7 @@ from harness.model import (
 from harness.rules.alerts import AlertRule, alert_rules
 from harness.rules.drills import (
     BY_NAME,
+    HELD,
     LOSS_FROM_S,
     LOSS_UNTIL_S,
     LOST_EVERY,
@@ -48,6 +51,8 @@ from harness.rules.drills import (
     length_scrapes,
     plan,
 )
+from harness.rules.real import SHARE, Plan, Watched, moved, planned
+from harness.rules.real import SUBJECTS as REAL
 from harness.rules.scale import scaled_expression
 from harness.rules.windows import Window
 from harness.run import placed
@@ -57,9 +62,15 @@ if TYPE_CHECKING:
     from harness.run import Order, Progress
     from harness.stack.bench import Bench
     from harness.stack.embedded import RunningStack
+    from harness.stack.real import Real
 
 _PROMPT = "opening-hours"
 _READY_S = 5.0
+_LOOKS_EVERY = 0.1
+"""Of a scrape interval, between two looks at what is bad in earnest: the set of what the exporter may have seen is so much wider."""
+_LONGEST_SCRAPES = 1.5 * HELD
+"""After which a real fault ends by itself."""
+_NAP_S = 0.02
 _LAST_WORDS_SCRAPES = 8
 """After the last deed has shown its effect: an end waits for a tick of its group, and a delivery may be told again."""
 
@@ -80,7 +91,10 @@ def drill(order: Order, *, progress: Progress) -> RunDir:
     clock = Clock.start()
     run_dir = RunDir.create(order.runs)
     progress(f"run {run_dir.run_id} in {run_dir.path}")
-    rules = scaled(alert_rules(MONITORING / "rules" / "alerts.yml"), wanted.time_scale)
+    shipped = alert_rules(MONITORING / "rules" / "alerts.yml")
+    real = _really(progress) if wanted.real_faults else None
+    own = shipped if real is None else tuple(moved(rule, real.thresholds) for rule in shipped)
+    rules = scaled(own, wanted.time_scale)
     with embedded.up(
         home=order.home,
         logs=run_dir.logs,
@@ -88,19 +102,26 @@ def drill(order: Order, *, progress: Progress) -> RunDir:
         sabotage=order.sabotage,
         agent_name=order.scenario.agent_name,
         time_scale=wanted.time_scale,
+        expressions={} if real is None else {rule.name: rule.expression for rule in own if rule.name in real.thresholds},
     ) as stack:
-        info = _begin(order, run_dir, stack, rules, clock)
-        with bench(stack, stack.scratch, with_agents=wanted.calls) as made:
-            plans = _plans(wanted, run_dir, order.scenario.seed, scrape_s=float(info.settings["scrape_interval_s"]))
+        info = _begin(order, run_dir, stack, rules, real, clock)
+        scrape_s = float(info.settings["scrape_interval_s"])
+        with bench(stack, stack.scratch, with_agents=wanted.calls, real=_faults(stack, real, scrape_s)) as made:
+            plans = _plans(wanted, run_dir, order.scenario.seed, scrape_s=scrape_s)
             run_dir.write_plans(plans)
-            with _listening(stack, run_dir, clock), _calling(order, run_dir, stack, plans):
+            with (
+                _listening(stack, run_dir, clock),
+                _stalls(run_dir, clock),
+                _watching(made, run_dir, clock, scrape_s),
+                _calling(order, run_dir, stack, plans),
+            ):
                 interrupted = _perform(wanted, order.scenario.seed, made, run_dir, info, clock, progress)
             for fault in _heard(read_records(run_dir.path, plans)):
                 run_dir.observe(Source.FAULTS, (_row(fault, clock.now()),))
             ended_at = clock.now()
             progress("reading states, deliveries and rows")
             with Alerts(stack.target, run_dir.logs / "receiver.jsonl", clock=clock) as alerts:
-                lookback_s, scrape_s = (float(info.settings[name]) for name in ("lookback_s", "scrape_interval_s"))
+                lookback_s = float(info.settings["lookback_s"])
                 for source, items in alerts.read(info.started_at, ended_at, rules, lookback_s=lookback_s, scrape_s=scrape_s):
                     run_dir.observe(source, items)
         deaths = [death.sentence for death in stack.deaths()]
@@ -131,8 +152,28 @@ def scaled(rules: tuple[AlertRule, ...], factor: float) -> tuple[AlertRule, ...]
     )
 
 
-def _begin(order: Order, run_dir: RunDir, stack: RunningStack, rules: tuple[AlertRule, ...], clock: Clock) -> RunInfo:
+def _really(progress: Progress) -> Plan:
+    """What of this machine is burnt, held and filled, said before it is."""
+    from harness.stack.real import machine
+
+    with tempfile.TemporaryDirectory(prefix="voxproof-") as scratch:
+        found = planned(machine(Path(scratch)))
+    for name, why in found.refused.items():
+        progress(f"{name} is not made bad, {BY_NAME[name].alert} stays undecided: {why}")
+    for alert, threshold in found.thresholds.items():
+        progress(f"{alert} runs as a copy with a threshold of {threshold:g} %: more memory than {SHARE:.0%} of what is free is not held")
+    return found
+
+
+def _faults(stack: RunningStack, plan: Plan | None, scrape_s: float) -> Real | None:
+    from harness.stack.real import Real
+
+    return None if plan is None else Real(stack, plan, seconds=_LONGEST_SCRAPES * scrape_s)
+
+
+def _begin(order: Order, run_dir: RunDir, stack: RunningStack, rules: tuple[AlertRule, ...], real: Plan | None, clock: Clock) -> RunInfo:
     started_at = clock.now()
+    copies = [f"{alert}: a copy with a threshold of {number:g} %" for alert, number in (real.thresholds if real else {}).items()]
     info = RunInfo(
         run_id=run_dir.run_id,
         scenario=order.scenario,
@@ -143,7 +184,11 @@ def _begin(order: Order, run_dir: RunDir, stack: RunningStack, rules: tuple[Aler
         load_started_at=started_at,
         parts=placed(stack.parts, order.home),
         digests=stack.digests,
-        settings={**stack.settings, "alerting": {"rules": codec.to_json(rules), **stack.alerting}},
+        settings={
+            **stack.settings,
+            "changes": [*stack.settings["changes"], *copies],
+            "alerting": {"rules": codec.to_json(rules), "real": codec.to_json(real), **stack.alerting},
+        },
         defect=", ".join(each.name for each in order.sabotage) or None,
     )
     run_dir.write_info(info)
@@ -158,14 +203,30 @@ class _Act:
     end: Callable[[], None]
 
 
-def _acts(bench: Bench) -> Mapping[str, _Act]:
+def _acts(bench: Bench, note: Callable[[str, str], None]) -> Mapping[str, _Act]:
+    """note: is told of a subject that was not bad for as long as it should have been, and why."""
+
     def held(name: str) -> _Act:
         calm = BY_NAME[name].calm
         assert calm is not None
         return _Act(begin=lambda level: bench.host.hold(**{name: level}), end=lambda: bench.host.hold(**{name: calm}))
 
+    def let_go(real: Real) -> None:
+        if why := real.release():
+            note("memory", why)
+
+    really: dict[str, _Act] = {}
+    if (real := bench.real) is not None:
+        really = {
+            "cpu": _Act(begin=lambda _: real.burn(), end=real.rest),
+            "memory": _Act(begin=lambda _: real.hold(), end=lambda: let_go(real)),
+        }
+    if (disk := bench.disk) is not None:
+        calm = BY_NAME["disk"].calm or 0.0
+        disk.hold(calm)
+        really["disk"] = _Act(begin=disk.hold, end=lambda: disk.hold(calm))
     return {
-        **{name: held(name) for name in ("cpu", "memory", "disk")},
+        **{name: really.get(name) or held(name) for name in ("cpu", "memory", "disk")},
         "silent": _Act(begin=lambda _: bench.silence_rule(), end=bench.restore_rule),
         "empty": _Act(begin=lambda _: bench.mute(is_on=True), end=lambda: bench.mute(is_on=False)),
         "down": _Act(begin=lambda _: bench.stop_host(), end=bench.start_host),
@@ -183,21 +244,28 @@ def _perform(drill: Drill, seed: int, bench: Bench, run_dir: RunDir, info: RunIn
     """Every deed when it is due. Why it ended early; None: it did not."""
     scrape_s = float(info.settings["scrape_interval_s"])
     names = {"endpoint": bench.endpoint_name, "certificate": bench.certificate_name}
-    acts, open_faults = _acts(bench), dict[str, Fault]()
+    refused = () if bench.real is None else tuple(name for name in REAL if name not in bench.real.subjects)
+    open_faults: dict[str, Fault] = {}
     start = time.monotonic()
 
     def write(fault: Fault) -> None:
         run_dir.observe(Source.FAULTS, (_row(fault, clock.now()),))
 
+    def note(subject: str, reason: str) -> None:
+        progress(f"{subject}: {reason}")
+        columns = {"subject": subject, "reason": reason}
+        run_dir.observe(Source.FAULTS, (Row(source=Source.FAULTS, table="unreal", columns=columns, at=clock.now(), request="drill"),))
+
     def until(at_scrapes: float) -> None:
         time.sleep(max(0.0, start + at_scrapes * scrape_s - time.monotonic()))
 
+    acts = _acts(bench, note)
     total = length_scrapes(drill) + _LAST_WORDS_SCRAPES
     progress(f"faults for {total * scrape_s / 60:.1f} minutes")
     run_dir.observe(Source.FAULTS, (Poll(source=Source.FAULTS, at=clock.now(), took_s=0.0, count=0, request="drill"),))
     early = None
     try:
-        for deed in plan(drill, seed):
+        for deed in plan(drill, seed, without=refused):
             until(deed.at_scrapes)
             subject = BY_NAME[deed.subject]
             before = clock.now()
@@ -209,7 +277,8 @@ def _perform(drill: Drill, seed: int, bench: Bench, run_dir: RunDir, info: RunIn
                 write(dataclasses.replace(open_faults.pop(deed.subject), ended=_window(before, clock.now())))
                 continue
             acts[deed.subject].begin(deed.level or 0.0)
-            labels = {name: text.format(**names) for name, text in subject.labels.items()}
+            on_ours = bench.disk if deed.subject == "disk" else None
+            labels = on_ours.labels if on_ours else {name: text.format(**names) for name, text in subject.labels.items()}
             open_faults[deed.subject] = Fault(
                 subject=deed.subject,
                 alert=subject.alert,
@@ -284,6 +353,46 @@ def _calling(order: Order, run_dir: RunDir, stack: RunningStack, plans: tuple[Ca
 
 
 @contextmanager
+def _watching(bench: Bench, run_dir: RunDir, clock: Clock, scrape_s: float) -> Iterator[None]:
+    """What is bad in earnest is watched meanwhile, on the counters that the exporter reads."""
+    from harness.stack.real import looks, watch
+
+    def seen(subject: str, watched: Watched) -> None:
+        columns = {"subject": subject, **codec.to_json(watched)}
+        run_dir.observe(Source.FAULTS, (Row(source=Source.FAULTS, table="watched", columns=columns, at=clock.now(), request="/proc"),))
+
+    if bench.real is None:
+        yield
+        return
+    with watch(looks(bench.real.subjects, bench.disk), seen, clock=clock, every_s=_LOOKS_EVERY * scrape_s):
+        yield
+
+
+@contextmanager
+def _stalls(run_dir: RunDir, clock: Clock) -> Iterator[None]:
+    """How late a thread of ours wakes up at most: so late may be anything on this machine that waits for its turn."""
+    is_over, longest_s = threading.Event(), 0.0
+
+    def nap() -> None:
+        nonlocal longest_s
+        before = clock.now()
+        while not is_over.wait(_NAP_S):
+            after = clock.now()
+            longest_s = max(longest_s, (after - before) / 1e9 - _NAP_S)
+            before = after
+
+    thread = threading.Thread(target=nap, name="stalls", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+        columns = {"longest_s": round(longest_s, 4)}
+        run_dir.observe(Source.FAULTS, (Row(source=Source.FAULTS, table="stalls", columns=columns, at=clock.now(), request="drill"),))
+
+
+@contextmanager
 def _listening(stack: RunningStack, run_dir: RunDir, clock: Clock) -> Iterator[None]:
     """Realtime is listened to meanwhile, as the dashboard does."""
     target = stack.target
@@ -297,6 +406,8 @@ def _listening(stack: RunningStack, run_dir: RunDir, clock: Clock) -> Iterator[N
             item = Gap(source=Source.REALTIME, at=told.at, reason=told.reason, request="realtime")
         elif isinstance(told, Heard) and (told.table, told.kind) == ("alerts_history", "INSERT"):
             item = Row(source=Source.REALTIME, table="heard", columns={"id": told.key}, at=told.at, request="realtime")
+        elif isinstance(told, Canary):
+            item = observed(told, "realtime")
         else:
             return
         run_dir.observe(Source.REALTIME, (item,))

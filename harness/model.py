@@ -596,6 +596,8 @@ class Drill:
     """Production seconds in one second of the drill."""
     calls: bool = False
     """In each cycle callers lose packets on the wire and wait for a slow agent. At a time scale of 15 only: calls last as long as they last."""
+    real_faults: bool = False
+    """``--real-faults``: the processors are burnt, memory is held and a small file system is filled, instead of scripting what the exporter says."""
 
 
 @value

@@ -10,7 +10,7 @@ from harness.measure.series import Reader
 from harness.model import Evidence, value
 from harness.rules import delivery
 from harness.rules.drills import SUBJECTS, Fault
-from harness.rules.windows import Window
+from harness.rules.windows import Admitted, Window
 from reports.words import plural
 
 WIDTH, LEFT, RIGHT = 1000, 120, 14
@@ -98,7 +98,11 @@ def _drawing(who: Who, story: Story, reader: Reader, evidence: Evidence) -> Draw
         start = x(window.earliest_s)
         return Box(lane=lane, kind=kind, x=start, width=round(max(x(window.latest_s) - start, _LEAST_WIDTH), 2), title=title)
 
-    faults = [fault for fault in story.faults if fault.alert == who[0] and fault.labels.items() <= dict(who[1]).items()]
+    faults = [
+        (fault, admitted)
+        for fault, admitted in zip(story.faults, story.admitted, strict=True)
+        if fault.alert == who[0] and fault.labels.items() <= dict(who[1]).items()
+    ]
     boxes = [*_faults(faults, story, box), *_rule(who, story, box), *_delivered(who, story, box)]
     ticks = list(_ticks(who, story, x))
     path, threshold_y, threshold, low, high = _signal(who, reader, evidence, x)
@@ -119,13 +123,14 @@ def _drawing(who: Who, story: Story, reader: Reader, evidence: Evidence) -> Draw
     )
 
 
-def _faults(faults: Iterable[Fault], story: Story, box: Boxing) -> Iterator[Box]:
-    for fault in faults:
+def _faults(faults: Iterable[tuple[Fault, Admitted | str]], story: Story, box: Boxing) -> Iterator[Box]:
+    for fault, admitted in faults:
         end_s = story.until_s if fault.ended is None else fault.ended.latest_s
         level = "" if fault.level is None else f" at {fault.level:.5g}"
         title = f"{fault.kind}{level}, {fault.begun.earliest_s:.2f} to {end_s:.2f} s"
         yield box("fault", fault.kind, Window(earliest_s=fault.begun.earliest_s, latest_s=end_s), title)
-        admitted = fault.admits(story.rules[fault.alert], story.cadence)
+        if isinstance(admitted, str):
+            continue
         for name, window in (("pending", admitted.pending), ("firing", admitted.firing), ("over", admitted.resolved)):
             if window is not None and (name != "firing" or admitted.must_fire):
                 yield box("rule", "may", window, f"{name}: {window.earliest_s:.2f} to {window.latest_s:.2f} s, given the fault alone")

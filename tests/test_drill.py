@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.check import CLAIMS, undecidable
+from harness.check import CLAIMS, _required, undecidable
 from harness.drill import _heard, _plans, drill, scaled
 from harness.errors import UsageError
 from harness.model import Drill, Grade, Scenario
@@ -16,10 +16,11 @@ from harness.rules.alerts import alert_rules
 from harness.rules.drills import LOSS_FROM_S, LOSS_UNTIL_S
 from harness.run import Order
 from harness.rundir import RunDir
+from harness.verbs.running import order
 from tests.fakes.evidence import plan, record, scenario
 
 ALERTS = Path(__file__).parents[1] / "deploy" / "monitoring" / "rules" / "alerts.yml"
-ROWS = tuple(claim for claim in CLAIMS if claim.startswith("alerts/"))
+ROWS = tuple(claim for claim in CLAIMS if claim.startswith("alerts/") and claim != "alerts/real")
 
 
 def drilled(**changes: Any) -> Scenario:
@@ -70,7 +71,7 @@ def test_every_duration_of_a_rule_is_divided() -> None:
 
 def test_nobody_elses_stack_is_broken(tmp_path: Path) -> None:
     """A target is refused before anything is started."""
-    order = Order(
+    wanted = Order(
         scenario=drilled(),
         target=object(),  # type: ignore[arg-type]
         defect=None,
@@ -82,7 +83,7 @@ def test_nobody_elses_stack_is_broken(tmp_path: Path) -> None:
     )
 
     with pytest.raises(UsageError, match="a drill breaks things"):
-        drill(order, progress=lambda _: None)
+        drill(wanted, progress=lambda _: None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,6 +91,20 @@ def test_only_a_drill_decides_on_alerts() -> None:
     """And only one with near misses on silence; a drill decides on nothing else."""
     assert undecidable(drilled(), {}) == ()
     assert undecidable(scenario(requires=("alerts/pending",)), {}) == ("alerts/pending: only a drill breaks things; give the scenario one",)
+    assert undecidable(replace(drilled(), requires=("alerts/*",)), {}) == ()
+    assert undecidable(replace(drilled(), requires=("alerts/real",)), {}) == (
+        "alerts/real: only with --real-faults, which asks for it by itself",
+    )
     quiet = replace(drilled(), drill=Drill(cycles=1, near_misses=False))
     assert undecidable(quiet, {}) == ("alerts/silent: the drill has no near misses",)
     assert undecidable(replace(drilled(), requires=("calls/rows",)), {}) == ("calls/rows: a drill places no calls",)
+
+
+def test_real_faults_are_of_a_drill() -> None:
+    """The flag asks for them, and for the claim that says how real they were; calls have none."""
+    wanted = order("alerts-cycle", target_path=None, argv=(), real_faults=True).scenario
+
+    assert wanted.drill.real_faults
+    assert _required(wanted, CLAIMS)[-1] == "alerts/real"
+    with pytest.raises(UsageError, match="is no drill; try alerts-cycle"):
+        order("smoke", target_path=None, argv=(), real_faults=True)

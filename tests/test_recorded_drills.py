@@ -14,12 +14,13 @@ from assertions.episodes import Story
 from harness import rundir
 from harness.check import check
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Observation, Row, Status, Verdict
+from harness.model import Evidence, Findings, Observation, Row, Source, Status, Verdict
 from harness.stack import sabotage
 from reports.alerts import drawings
 
 DRILLS = Path(__file__).parents[1] / "fixtures" / "drills"
 HEALTHY = rundir.read_evidence(DRILLS / "healthy")
+REAL = rundir.read_evidence(DRILLS / "real-faults")
 SEEDED = {
     path.parent.name: rundir.read_info(path.parent).defect for path in DRILLS.glob("*/run.json") if rundir.read_info(path.parent).defect
 }
@@ -62,6 +63,65 @@ def test_a_cycle_at_production_speed_is_green() -> None:
     assert evidence.info.settings["time_scale"] == 1
     assert findings.status is Status.PASS
     assert [lie for lie in findings.planted if not lie.is_localised] == []
+
+
+def test_real_faults_are_green() -> None:
+    """Processor, memory and disk by what ``/proc`` said beside the exporter; every planted lie is caught where it was told."""
+    findings = check(REAL)
+
+    assert findings.status is Status.PASS
+    assert verdict(findings, "alerts/real").sentence == (
+        "made to fire in earnest, by /proc: HostCpuHigh 1 time, HostMemoryHigh (a copy with a threshold of 16 %) 1 time, HostDiskFull 1 time"
+    )
+    assert [lie for lie in findings.planted if not lie.is_localised] == []
+
+
+def test_a_rule_with_another_threshold_than_what_was_done_admits_is_red() -> None:
+    """The watch says that the disk was full and the samples never do: the samples are accused, not the fault."""
+
+    def calm(columns: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return None if columns["alert"] == "HostDiskFull" else columns
+
+    found = verdict(check(changed(REAL, "alert_truth", calm)), "alerts/samples")
+
+    assert found.status is Status.FAIL
+    assert "HostDiskFull" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("subject", "number", "said"),
+    [
+        ("cpu", 0.0, "HostCpuHigh (fault 4): it may have been above 80 % before we did anything: the machine has other work"),
+        ("memory", 12.0, "12.0 % was the most that /proc admits, and the rule asks for more than 16 %"),
+        ("disk", None, "HostDiskFull (fault 2): nothing was watched"),
+    ],
+)
+def test_a_real_fault_that_is_not_known_is_undecided(subject: str, number: float | None, said: str) -> None:
+    """A machine that never idled, a level that was not reached, no watch: the alert is named, and nobody is accused."""
+
+    def watched(columns: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if columns["subject"] != subject:
+            return columns
+        return None if number is None else {**columns, "values": [number] * len(columns["values"])}
+
+    findings = check(changed(REAL, "watched", watched))
+
+    assert verdict(findings, "alerts/samples").status is Status.PASS
+    assert findings.status is Status.INCONCLUSIVE
+    assert said in verdict(findings, "alerts/real").sentence
+
+
+def test_a_fault_that_is_refused_leaves_its_alert_undecided() -> None:
+    """With the reason that was said before the drill."""
+    alerting = REAL.info.settings["alerting"]
+    plan = {**alerting["real"], "refused": {"disk": "unshare is not permitted here"}}
+    info = dataclasses.replace(REAL.info, settings={**REAL.info.settings, "alerting": {**alerting, "real": plan}})
+    refused = changed(dataclasses.replace(REAL, info=info), "faults", lambda columns: None if columns["subject"] == "disk" else columns)
+
+    found = verdict(check(refused), "alerts/real")
+
+    assert found.status is Status.INCONCLUSIVE
+    assert "HostDiskFull: unshare is not permitted here" in found.sentence
 
 
 def test_rule_states_are_predicted_to_the_millisecond() -> None:
@@ -152,3 +212,43 @@ def test_every_alert_of_the_drill_is_drawn() -> None:
     assert kinds == {"below", "spike", "breach", "pending", "firing", "open", "may"}
     assert found["HostMemoryHigh"].path is not None
     assert found["HostMemoryHigh"].threshold == "85"
+
+
+def added(table: str, source: Source, columns: Mapping[str, Any], to: Evidence = HEALTHY) -> Evidence:
+    """With one row more."""
+    row = Row(source=source, table=table, columns=columns, at=to.info.started_at, request="made")
+    return dataclasses.replace(to, observations=(*to.observations, row))
+
+
+def measured(sent_s: float, notified_s: float, stalled_s: float) -> Evidence:
+    """The healthy drill, had it measured its requests."""
+    told = changed(HEALTHY, "ingest", lambda columns: {**columns, "sent_s": sent_s, "notified_s": notified_s})
+    return added("stalls", Source.FAULTS, {"longest_s": stalled_s}, told)
+
+
+def test_the_longest_request_is_what_was_measured() -> None:
+    """Of the slower of the two, and the longest that anything waited for its turn; half a second where nothing was."""
+    longest = {
+        name: Story.of(evidence.info, Reader.of(evidence)).route["TargetDown"].post_s
+        for name, evidence in (("measured", measured(0.04, 0.09, 0.02)), ("not measured", HEALTHY))
+    }
+
+    assert longest == {"measured": pytest.approx(0.11), "not measured": 0.5}
+
+
+def test_a_delivery_that_took_longer_than_any_request_is_late() -> None:
+    """The sets are no wider than what was measured; requests that were shorter than the real ones make the real ones red."""
+    assert verdict(check(measured(0.04, 0.09, 0.02)), "alerts/notified").status is Status.PASS
+    assert verdict(check(measured(0.001, 0.001, 0.001)), "alerts/notified").status is Status.FAIL
+
+
+def test_a_row_is_heard_before_a_canary_that_was_written_after_it() -> None:
+    """Changes come in order; where no canary was written the page's own patience is the limit."""
+    start = HEALTHY.info.started_at
+    canary = {"told": "Canary", "written_at": start + 10_000_000_000, "heard_at": start + 10_200_000_000}
+    evidence = added("realtime-proofs", Source.REALTIME, canary)
+    story, plain = (Story.of(each.info, Reader.of(each)) for each in (evidence, HEALTHY))
+
+    assert story.heard_by_s(9.0) == pytest.approx(10.2)
+    assert story.heard_by_s(11.0) > story.until_s
+    assert plain.heard_by_s(9.0) == 14.0

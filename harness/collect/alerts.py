@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -26,6 +27,9 @@ _GONE_EVALUATIONS = 2.0
 """And two evaluations before it marks those of a group of rules that is no longer loaded, stamped with the reload."""
 _RECORDED = re.compile(r"\w:\w")
 """A name with a colon is a recording rule's."""
+_EVALUATING = "prometheus_rule_group_last_duration_seconds"
+_SENDING = "prometheus_notifications_latency_seconds_sum"
+_NOTIFYING = "alertmanager_notification_latency_seconds_sum"
 _CONTROLS = (
     "prometheus_notifications_errors_total",
     "prometheus_notifications_dropped_total",
@@ -69,7 +73,7 @@ class Alerts:
         for labels, points in states:
             yield self._row("alert_states", {"labels": _nameless(labels), "at_s": [at for at, _ in points]})
         latency_s = self._latency(window_s, at_s)
-        yield self._row("ingest", {"latency_s": latency_s})
+        yield self._row("ingest", {"latency_s": latency_s, **self._requests(window_s, at_s)})
         for labels, points in self._matrix(f"up[{window_s}s]", at_s):
             if missed := [at for at, number in points if number == 0]:
                 yield self._row("missed", {"labels": _nameless(labels), "at_s": missed})
@@ -97,6 +101,22 @@ class Alerts:
         """The longest scrape: a sample bears the instant at which its scrape began, and is seen when it has ended."""
         found = self._get("/api/v1/query", {"query": f"max(max_over_time(scrape_duration_seconds[{window_s}s]))", "time": f"{at_s:.3f}"})
         return round(float(found["result"][0]["value"][1]) + 0.005, 3)
+
+    def _requests(self, window_s: int, at_s: float) -> dict[str, float]:
+        """The longest that an alert took from its evaluation to Alertmanager, and a notification to the receiver: each sender's own clock."""
+        evaluated = self._get("/api/v1/query", {"query": f"max(max_over_time({_EVALUATING}[{window_s}s]))", "time": f"{at_s:.3f}"})
+        evaluated_s = float(evaluated["result"][0]["value"][1])
+        return {
+            "sent_s": round(evaluated_s + self._longest(_SENDING, window_s, at_s), 4),
+            "notified_s": round(self._longest(_NOTIFYING, window_s, at_s), 4),
+        }
+
+    def _longest(self, metric: str, window_s: int, at_s: float) -> float:
+        """What a sum of latencies grew by from one scrape to the next, at most: no single one of them was longer."""
+        found = [0.0]
+        for _, points in self._matrix(f"{metric}[{window_s}s]", at_s):
+            found += [after - before if after >= before else after for (_, before), (_, after) in itertools.pairwise(points)]
+        return max(found)
 
     def _matrix(self, selector: str, at_s: float) -> list[tuple[dict[str, str], list[tuple[float, float]]]]:
         return _series(self._get("/api/v1/query", {"query": selector, "time": f"{at_s:.3f}"}))

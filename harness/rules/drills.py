@@ -6,7 +6,7 @@ Instants are counted in scrapes, so that one plan serves every time scale.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from harness.model import Drill, value
 from harness.rules.alerts import AlertRule
@@ -103,6 +103,8 @@ CALLED: tuple[Subject, ...] = (
     Subject(name="silent", alert="RecordingRuleSilent", labels={}, lag=_scrapes(0, 21), fade=_scrapes(0, 3), needs_calls=True),
 )
 BY_NAME = {subject.name: subject for subject in (*SUBJECTS, *CALLED)}
+UNSTEADY = ("cpu", "memory")
+"""Those whose level cannot be held to a hair where it is real: others use the machine, too. No near misses, no reset of the kernel's counters."""
 
 
 @value
@@ -157,9 +159,10 @@ class Fault:
         return admitted(rule, crossing, cadence)
 
 
-def plan(drill: Drill, seed: int) -> tuple[Deed, ...]:
-    """Every deed, in order."""
-    return tuple(sorted(_deeds(drill, random.Random(seed)), key=lambda deed: deed.at_scrapes))
+def plan(drill: Drill, seed: int, *, without: Collection[str] = ()) -> tuple[Deed, ...]:
+    """Every deed, in order. without: subjects that are left alone."""
+    deeds = (deed for deed in _deeds(drill, random.Random(seed)) if deed.subject not in without)
+    return tuple(sorted(deeds, key=lambda deed: deed.at_scrapes))
 
 
 def calls(drill: Drill) -> tuple[CallDeed, ...]:
@@ -198,18 +201,19 @@ def _first_cycle(drill: Drill) -> float:
 
 
 def _deeds(drill: Drill, dice: random.Random) -> Iterator[Deed]:
-    leveled = [subject for subject in SUBJECTS if subject.grave != (0.0, 0.0) and subject.grave[0] < subject.grave[1]]
+    unsteady = UNSTEADY if drill.real_faults else ()
+    leveled = [subject for subject in SUBJECTS if subject.grave[0] < subject.grave[1] and subject.name not in unsteady]
     if drill.near_misses:
         for subject in leveled:
             yield from _pair(subject, "below", WARM_UP, _BELOW, edges(subject)[0])
         spikes_at = WARM_UP + _BELOW + CALM
         # For as long as no phases can make `for` out of it.
         for name, held in (("memory", 17.5), ("disk", 17.5), ("down", 1.7), ("probe", 1.7)):
-            yield from _pair(BY_NAME[name], "spike", spikes_at, held, BY_NAME[name].grave[1])
+            yield from _pair(BY_NAME[name], "spike", spikes_at, held, None if name in unsteady else BY_NAME[name].grave[1])
     for cycle in range(drill.cycles):
         at = _first_cycle(drill) + cycle * _CYCLE
         for subject in SUBJECTS:
-            grave = subject.calm is not None
+            grave = subject.calm is not None and subject.name not in unsteady
             is_near = subject in leveled and cycle % 2 == 1
             level = edges(subject)[1] if is_near else dice.uniform(*subject.grave) if grave else None
             begin = at + dice.uniform(0, 1)
@@ -217,7 +221,7 @@ def _deeds(drill: Drill, dice: random.Random) -> Iterator[Deed]:
         if drill.calls:
             yield from _pair(BY_NAME["silent"], "breach", at + 16, 24, None)
             yield from _pair(BY_NAME["empty"], "breach", at + HELD + 3, 15, None)
-        if cycle % 3 == 2:
+        if cycle % 3 == 2 and not unsteady:
             yield Deed(at_scrapes=at + HELD - 8, subject="cpu", kind="restart", level=None)
 
 

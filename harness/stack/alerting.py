@@ -110,16 +110,27 @@ def start_receiver(
     return child
 
 
-def start_node_exporter(supervisor: Supervisor, binary: Path, *, port: int, name: str = "node_exporter") -> Child:
-    """Starts it with the collectors that the rules read."""
+def start_node_exporter(
+    supervisor: Supervisor,
+    binary: Path,
+    *,
+    port: int,
+    name: str = "node_exporter",
+    before: tuple[str, ...] = (),
+    collectors: tuple[str, ...] = _COLLECTORS,
+    more: tuple[str, ...] = (),
+) -> Child:
+    """Starts it with the collectors that the rules read. before: a command that becomes it. more: further flags."""
     child = supervisor.start(
         Command(
             name=name,
             argv=(
+                *before,
                 str(binary),
                 f"--web.listen-address={LOOPBACK}:{port}",
                 "--collector.disable-defaults",
-                *(f"--collector.{collector}" for collector in _COLLECTORS),
+                *(f"--collector.{collector}" for collector in collectors),
+                *more,
                 "--web.disable-exporter-metrics",
                 "--log.level=warn",
             ),

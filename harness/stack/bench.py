@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from harness.stack.embedded import RunningStack
 from harness.stack.ports import LOOPBACK
 from harness.stack.prometheus import at
 from harness.stack.proxy import Answer, Forward, Proxy, Request
+from harness.stack.real import DISK_HOST, Real
 
 CALM_PERCENT = {"cpu": 10.0, "memory": 30.0, "disk": 30.0}
 CALLS_PER_S = 5.0
@@ -44,9 +45,10 @@ _LINE = re.compile(r"^(?P<name>node_\w+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+
 class Host:
     """A host's exporter: the real text, in which idle time, available memory and available disk are as scripted."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, *, real: Collection[str] = ()) -> None:
+        """real: levels that are as the exporter says."""
         self._lock = threading.Lock()
-        self._used = dict(CALM_PERCENT)
+        self._used = {name: percent for name, percent in CALM_PERCENT.items() if name not in real}
         self._idle_s, self._since = 1000.0, time.monotonic()
         self.proxy = Proxy(upstream, self._rule)
 
@@ -64,7 +66,7 @@ class Host:
 
     def _advance(self) -> None:
         now = time.monotonic()
-        self._idle_s += (now - self._since) * (1 - self._used["cpu"] / 100)
+        self._idle_s += (now - self._since) * (1 - self._used.get("cpu", 0.0) / 100)
         self._since = now
 
     def _rule(self, request: Request, forward: Forward) -> Answer:
@@ -79,7 +81,7 @@ class Host:
 
 
 def scripted(text: str, idle_s: float, used: dict[str, float]) -> str:
-    """An exposition of node_exporter with these levels; whatever else it says stays. Every processor idles alike."""
+    """An exposition of node_exporter with these levels in ``used``; whatever else it says stays. Every processor idles alike."""
     sizes = {
         (found["name"], found["labels"]): float(found["value"])
         for found in _LINE.finditer(text)
@@ -89,11 +91,11 @@ def scripted(text: str, idle_s: float, used: dict[str, float]) -> str:
     def line(found: re.Match[str]) -> str:
         name, labels = found["name"], found["labels"]
         number: float | None = None
-        if name == "node_cpu_seconds_total" and 'mode="idle"' in labels:
+        if "cpu" in used and name == "node_cpu_seconds_total" and 'mode="idle"' in labels:
             number = idle_s
-        elif name == "node_memory_MemAvailable_bytes":
+        elif "memory" in used and name == "node_memory_MemAvailable_bytes":
             number = sizes["node_memory_MemTotal_bytes", None] * (1 - used["memory"] / 100)
-        elif name == "node_filesystem_avail_bytes" and 'mountpoint="/"' in labels:
+        elif "disk" in used and name == "node_filesystem_avail_bytes" and 'mountpoint="/"' in labels:
             number = sizes["node_filesystem_size_bytes", labels] * (1 - used["disk"] / 100)
         return found[0] if number is None else f"{name}{'' if labels is None else '{' + labels + '}'} {number!r}"
 
@@ -221,8 +223,8 @@ class Certificate:
 class Bench:
     """All of it, and the names that series and alerts bear."""
 
-    def __init__(self, stack: RunningStack, directory: Path, *, with_agents: bool) -> None:
-        self.stack = stack
+    def __init__(self, stack: RunningStack, directory: Path, *, with_agents: bool, real: Real | None) -> None:
+        self.stack, self.real = stack, real
         self.agents: tuple[Muted, ...] = ()
         if with_agents:
             slow = stack.start_responder(SLOW, delay_s=SLOW_S)
@@ -230,7 +232,8 @@ class Bench:
             fast_proxy, slow_proxy = (agent.proxy.address for agent in self.agents)
             stack.retarget("voice-agent", (*at(fast_proxy, instance="fast"), *at(slow_proxy, instance="slow")))
         node = f"http://{LOOPBACK}:{stack.port('node_exporter')}"
-        self.host = Host(node)
+        self.host = Host(node, real=() if real is None else real.subjects)
+        self.disk = real.mount() if real is not None and "disk" in real.subjects else None
         self.flapper = Flapper(node)
         self.telephone = Telephone()
         self.endpoint = Endpoint()
@@ -243,6 +246,7 @@ class Bench:
                 *at(self.host.proxy.address, instance="host-a"),
                 *at(f"{LOOPBACK}:{self.second_node}", instance="host-b"),
                 *at(self.flapper.proxy.address, instance="host-c"),
+                *(() if self.disk is None else at(f"{LOOPBACK}:{self.disk.port}", instance=DISK_HOST)),
             ),
         )
         stack.retarget("livekit-sip", at(self.telephone.proxy.address, instance="sip"))
@@ -298,9 +302,12 @@ class Bench:
 
 
 @contextmanager
-def bench(stack: RunningStack, directory: Path, *, with_agents: bool) -> Iterator[Bench]:
-    """The bench on a running stack. directory: for a key, gone with the stack. with_agents: for calls, with a slow agent beside the stack's own."""
-    made = Bench(stack, directory, with_agents=with_agents)
+def bench(stack: RunningStack, directory: Path, *, with_agents: bool, real: Real | None = None) -> Iterator[Bench]:
+    """The bench on a running stack. directory: for a key, gone with the stack. with_agents: for calls, with a slow agent beside the stack's own.
+
+    real: what is not scripted.
+    """
+    made = Bench(stack, directory, with_agents=with_agents, real=real)
     try:
         yield made
     finally:

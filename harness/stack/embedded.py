@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,11 @@ from typing import Any
 from harness.clock import Clock
 from harness.errors import StackError
 from harness.model import Part, Target
-from harness.stack import agent, alerting, ports, processes, prometheus, responder
+from harness.stack import agent, alerting, fault, ports, processes, prometheus, responder
 from harness.stack.breakage import Defect
 from harness.stack.provision import obtain
 from harness.stack.sabotage import Sabotage
-from harness.stack.supervise import Death, Supervisor
+from harness.stack.supervise import Command, Death, Supervisor
 from harness.stack.wiring import BINARIES, PORTS, Wiring
 
 
@@ -92,11 +93,20 @@ class RunningStack:
         prometheus.rewrite_rules(self._wiring.configuration, self._wiring.monitoring, without=without)
         os.kill(self.pids()["prometheus"], signal.SIGHUP)
 
-    def start_node(self, name: str, *, port: int | None = None) -> int:
-        """One more node_exporter; its port."""
+    def start_node(self, name: str, *, port: int | None = None, **options: tuple[str, ...]) -> int:
+        """One more node_exporter; its port. options: see ``alerting.start_node_exporter``."""
         chosen = port or ports.free((name,))[name]
-        alerting.start_node_exporter(self._supervisor, self._wiring.obtained["node_exporter"].path, port=chosen, name=name)
+        alerting.start_node_exporter(self._supervisor, self._wiring.obtained["node_exporter"].path, port=chosen, name=name, **options)
         return chosen
+
+    def start_fault(self, name: str, *arguments: str) -> None:
+        """A process that burns or holds; see ``harness.stack.fault``."""
+        argv = (sys.executable, "-I", "-S", fault.__file__, *arguments)
+        self._supervisor.start(Command(name=name, argv=argv, env={}, cwd=self.scratch))
+
+    def said(self, name: str, words: str) -> str | None:
+        """The last line of a part's log that begins so. None: there is none since its start."""
+        return next((child.line(words) for child in self._supervisor.children if child.name == name), None)
 
 
 @contextmanager
@@ -111,11 +121,12 @@ def up(
     agent_name: str = agent.NAME,
     fixed_ports: Mapping[str, int] | None = None,
     sabotage: tuple[Sabotage, ...] = (),
+    expressions: Mapping[str, str] | None = None,
 ) -> Iterator[RunningStack]:
     """Obtains the binaries, starts every part, and yields when our own children answer and Prometheus scrapes them all.
 
     time_scale: production seconds in one second here. defect, sabotage: seeded from outside. agent_name: ``responder`` is answered by the calibrated
-    responder, every other name by the reference agent under that name.
+    responder, every other name by the reference agent under that name. expressions: of alerts, at production speed, instead of the shipped ones.
     Raises StackError with a part's last log lines, or EnvironmentFault with the holder of a taken port; nothing is left behind then either.
     """
     has_reference_agent = with_agent and agent_name != responder.NAME
@@ -126,7 +137,15 @@ def up(
         exits.callback(ports.release, port)
         supervisor = exits.enter_context(Supervisor(logs=logs, clock=Clock.start()))
         wiring = Wiring(
-            obtained, time_scale, defect, supervisor, port, exits, agent_name=agent_name if with_agent else None, sabotage=sabotage
+            obtained,
+            time_scale,
+            defect,
+            supervisor,
+            port,
+            exits,
+            agent_name=agent_name if with_agent else None,
+            sabotage=sabotage,
+            expressions=expressions or {},
         )
         _together(supervisor, (*wiring.branches(), wiring.end_of_start))
         progress(f"stack is up after {supervisor.elapsed_s:.1f} s")

@@ -93,6 +93,13 @@ class Child:
             log.seek(self.log_offset)
             return words in log.read()
 
+    def line(self, words: str) -> str | None:
+        """The last line that begins so, written by this process. None: there is none."""
+        with self.log.open("rb") as log:
+            log.seek(self.log_offset)
+            lines = log.read().decode(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.startswith(words)), None)
+
     def last_lines(self) -> tuple[str, ...]:
         return tail(self.log, _LAST_LINES)
 

@@ -16,7 +16,7 @@ from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
 from harness.stack.proxy import Proxy, Rule
-from harness.stack.sabotage import Sabotage, alertmanager_rule, seeded_route, seeded_rules, store_rule, webhook_rule
+from harness.stack.sabotage import Sabotage, alertmanager_rule, seeded_route, seeded_rules, store_rule, webhook_rule, with_expressions
 from harness.stack.supervise import Supervisor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,6 +60,7 @@ class Wiring:
         *,
         agent_name: str | None,
         sabotage: tuple[Sabotage, ...] = (),
+        expressions: Mapping[str, str] | None = None,
     ) -> None:
         """agent_name: what dispatches ask for, and so who answers. None: nobody does."""
         self.obtained = obtained
@@ -73,7 +74,7 @@ class Wiring:
             port=port["postgres"], superuser_password=secrets.token_urlsafe(16), service_password=secrets.token_urlsafe(16)
         )
         self.api = (f"API{secrets.token_hex(6)}", secrets.token_urlsafe(32))
-        self.configuration = prometheus.configuration(MONITORING, time_scale, seed=_seed(defect, sabotage))
+        self.configuration = prometheus.configuration(MONITORING, time_scale, seed=_seed(defect, sabotage, expressions or {}))
         self.routing = alerting.routing(MONITORING / "alertmanager.yml", time_scale, seed=lambda route: seeded_route(route, sabotage))
         self.webhook_token = secrets.token_urlsafe(16)
         self.monitoring = supervisor.scratch / "monitoring"
@@ -340,6 +341,6 @@ class Wiring:
         return f"http://{LOOPBACK}:{self.port[part]}"
 
 
-def _seed(defect: Defect | None, sabotage: tuple[Sabotage, ...]) -> prometheus.Seed:
+def _seed(defect: Defect | None, sabotage: tuple[Sabotage, ...], expressions: Mapping[str, str]) -> prometheus.Seed:
     rules = breakage.rules_seed(defect)
-    return lambda document: seeded_rules(rules(document), sabotage)
+    return lambda document: seeded_rules(with_expressions(rules(document), expressions), sabotage)

@@ -44,7 +44,7 @@ def calibrate(options: argparse.Namespace) -> int:
     is_responder = options.agent == responder.NAME
     if not paths:
         options.target, options.seed, options.defect, options.agent, options.max_calls = None, None, None, None, None
-        options.abort_on_breach = False
+        options.abort_on_breach = options.real_faults = False
         beside = ("calibration-light", "calibration-light", "calibration-delay", "calibration-jitter") if is_responder else ()
         for name in (*(("calibration" if is_responder else "smoke",) * options.times), *beside):
             options.scenario = name
@@ -76,6 +76,7 @@ def _place(options: argparse.Namespace, *, is_calibrated: bool) -> Any:
         agent_name=options.agent,
         max_calls=options.max_calls,
         abort_on_breach=options.abort_on_breach,
+        real_faults=options.real_faults,
         defect=options.defect,
         calibration=options.calibration if is_calibrated else None,
         is_calibrated=is_calibrated,
@@ -95,6 +96,7 @@ def order(
     agent_name: str | None = None,
     max_calls: int | None = None,
     abort_on_breach: bool = False,
+    real_faults: bool = False,
     defect: str | None = None,
     calibration: str | None = None,
     is_calibrated: bool = True,
@@ -116,6 +118,10 @@ def order(
         if planned.knee is None:
             raise UsageError(f"--abort-on-breach: {planned.path} does not look for the knee; give it the key knee")
         planned = dataclasses.replace(planned, knee=dataclasses.replace(planned.knee, abort_on_breach=True))
+    if real_faults:
+        if planned.drill is None:
+            raise UsageError(f"--real-faults: {planned.path} is no drill; try alerts-cycle")
+        planned = dataclasses.replace(planned, drill=dataclasses.replace(planned.drill, real_faults=True))
     return Order(
         scenario=planned,
         target=target.load(Path(target_path), os.environ) if target_path else None,

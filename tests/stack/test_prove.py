@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +15,13 @@ from harness import rundir
 from harness.clock import Clock
 from harness.model import value
 from harness.stack.breakage import Defect, catalogue
+from tests.stack.proofs import Table, written
 
 pytestmark = pytest.mark.soak
 
-ROOT = Path(__file__).resolve().parents[2]
-SUMMARY = ROOT / "docs" / "proof" / "spine.md"
+NOTES = """\
+Each line is one `voxproof run smoke`, of a defect of the media server's exporter `voxproof run impaired-small`: real calls on the real
+stack, the defect seeded from outside."""
 HEALTHY = 10
 
 
@@ -40,9 +41,9 @@ class Proof:
     """Load average of one minute before it began: these machines do other work, too."""
 
     @property
-    def row(self) -> str:
+    def row(self) -> tuple[str, ...]:
         said = (str(self.exit_code), ", ".join(self.red) or "-", ", ".join(self.undecided) or "-", f"{self.took_s:.0f}", f"{self.load:.1f}")
-        return f"| {self.seeded} | {self.must} | {' | '.join(said)} |"
+        return (self.seeded, self.must, *said)
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +51,8 @@ def proofs() -> Iterator[list[Proof]]:
     """Written down at the end, those of a failed proof too."""
     found: list[Proof] = []
     yield found
-    commit = subprocess.run(
-        ("git", "describe", "--always", "--dirty"), cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    lines = (
-        "# Proof\n",
-        f"Made by `make prove` at {commit}: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}.",
-        "Each line is one `voxproof run smoke`, of a defect of the media server's exporter `voxproof run impaired-small`: real calls on the real",
-        "stack, the defect seeded from outside.\n",
-        "| seeded | must be red | exit | was red | undecided | s | load |",
-        "|---|---|---|---|---|---|---|",
-        *(proof.row for proof in found),
-    )
-    SUMMARY.parent.mkdir(exist_ok=True)
-    SUMMARY.write_text("\n".join(lines) + "\n")
+    table = Table(heads=("seeded", "must be red", "exit", "was red", "undecided", "s", "load"), rows=[proof.row for proof in found])
+    written("spine", "Proof", NOTES, table)
 
 
 def prove(directory: Path, *arguments: str, seeded: str, must: str, scenario: str = "smoke") -> Proof:
