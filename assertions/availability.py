@@ -7,7 +7,6 @@ succeeded; between two failures it cannot have. Across a change it may have gone
 from __future__ import annotations
 
 import bisect
-import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -157,8 +156,7 @@ def _turned(number: float, facts: Facts) -> Defect:
             if sure:
                 lie = up.changed(lambda at, said, last=sure[-1]: 1.0 - number if at == last else said)  # type: ignore[misc]
                 others = tuple(each for each in reader.series(Source.PROMETHEUS, UP) if each is not up)
-                names = {**reader.timelines[Source.PROMETHEUS], UP: (*others, lie)}
-                return dataclasses.replace(reader, timelines={**reader.timelines, Source.PROMETHEUS: names})
+                return reader.telling(Source.PROMETHEUS, UP, (*others, lie))
         return None
 
     return defect

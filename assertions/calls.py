@@ -229,7 +229,7 @@ def _why_gone(call_id: str, facts: Facts) -> str:
     reader = Reader.of(facts.evidence)
     if any(row.columns.get("call_id") == call_id for row in reader.rows.get("transcripts", ())):
         return ", although its transcripts are there"
-    if any(each == call_id for each, _ in realtime.hearings(reader, facts)):
+    if realtime.is_heard(call_id, reader, facts):
         return ": it was written, Realtime told it, and it has been deleted since, with its transcripts and tool calls"
     return ""
 

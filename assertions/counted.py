@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Thing, exactly
@@ -211,8 +211,11 @@ def _has_vanished(timeline: Timeline, reader: Reader, source: Source) -> bool:
     polls = reader.polls.get(source, ())
     if polls and not polls[-1].count:
         return True
-    last = max((each.samples[-1][0] for family in reader.timelines[source].values() for each in family if each.samples), default=0)
-    return not timeline.samples or timeline.samples[-1][0] < last
+    return not timeline.samples or timeline.samples[-1][0] < reader.once(_ended_at, reader.all_of(source))
+
+
+def _ended_at(families: Mapping[str, Sequence[Timeline]]) -> int:
+    return max((each.samples[-1][0] for family in families.values() for each in family if each.samples), default=0)
 
 
 def explained(difference: Difference, facts: Facts, hop: str, what: str, one: str) -> str:

@@ -37,7 +37,7 @@ def needs(
 ) -> str:
     """What would decide the claim. expressions: those that must be recomputed. window_s: the longest of what is shown, None without one."""
     if expressions:
-        if unread(reader, Source.PROMETHEUS, "voice_agent") or not reader.timelines.get(Source.PROMETHEUS):
+        if unread(reader, Source.PROMETHEUS, "voice_agent") or not reader.all_of(Source.PROMETHEUS):
             return "Prometheus' raw samples of the run"
         if engine.flavour is None:
             return f"a server whose arithmetic was measured ({flavour.MEASURED}), not {engine.server}"

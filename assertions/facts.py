@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.measure.delivery import PROOFS, ServerClock, told_by
 from harness.measure.series import Reader
 from harness.measure.stalls import Stall, longest_s, stalled_s, stalls
 from harness.model import CallOutcome, CallRecord, Evidence, Gap, GeneratorHealth, Source, TurnRecord, UnixNs, value
@@ -179,13 +178,6 @@ def late_s(turn: TurnRecord, health: Sequence[GeneratorHealth]) -> float | None:
     until = max(turn.user_speech_ended_at, turn.first_word_at or turn.user_speech_ended_at)
     late = [(end - start) / 1e9 for line in health for start, end in line.late if start <= until and end >= turn.user_speech_started_at]
     return max(late, default=None)
-
-
-def server_clock(reader: Reader, facts: Facts) -> ServerClock | None:
-    """How the database's clock stands to ours. None: nobody said, and it is another machine's."""
-    told = [told_by(row) for row in reader.rows.get(PROOFS, ())]
-    found = next((each for each in told if isinstance(each, ServerClock)), None)
-    return ServerClock(offset_s=0.0, error_s=0.0) if found is None and facts.is_ours else found
 
 
 def rowless(reader: Reader, facts: Facts) -> frozenset[str]:

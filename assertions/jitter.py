@@ -16,7 +16,7 @@ from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, See
 from assertions.network import INCOMING, OUTGOING, Stream, Wire
 from assertions.words import span
 from harness.measure import reports, ticks
-from harness.measure.series import Reader
+from harness.measure.series import Reader, Timeline
 from harness.measure.ticks import Bounds
 from harness.model import CallRecord, Source, UnixNs
 
@@ -40,7 +40,8 @@ NEEDS = "calls whose network jitters (impairment: lossy-2pct-jitter-30ms), on a 
 def trees(facts: Facts) -> Iterator[Tree]:
     """One chain."""
     wire = Wire.of(facts)
-    truth = _truth(wire)
+    usually_s = away_s(wire.excess_s)
+    truth = _truth(wire, usually_s)
     said = Step(
         claim="jitter/server-reports",
         source="wire",
@@ -60,7 +61,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
         claim="jitter/exporter",
         source="jitter/server-reports",
         title="SFU /metrics, mean",
-        admits=lambda given, reader: _exported(given, truth, reader, wire),
+        admits=lambda given, reader: _exported(given, truth, reader, wire, usually_s),
         read=lambda reader: wire.unread(reader) or counted.exported(wire.ours(reader, NAMES), NAMES, facts, Source.SFU_EXPORTER),
         defects={
             "milliseconds for microseconds": _scaled(0.001, wire),
@@ -78,7 +79,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
     yield Tree(root="wire", truth=truth, steps=(said, exporter, samples), reads=frozenset({*NAMES, reports.JITTER}))
 
 
-def _truth(wire: Wire) -> Reading:
+def _truth(wire: Wire, usually_s: float) -> Reading:
     """The mean jitter, in seconds, of what left our callers, at the packets that the server's reports name; as it may look to the server."""
     low, high = [], []
     for stream in wire.streams[INCOMING]:
@@ -87,15 +88,19 @@ def _truth(wire: Wire) -> Reading:
             high.append(most_s)
     if not low:
         return Reading(parts={})
-    away_s = _usually_away_s(wire)
-    mean = Range(lo=max(0.0, statistics.fmean(low) - away_s), hi=statistics.fmean(high) + away_s)
-    because = f"the way to the server is unsteady itself: as round trips show, it moves the mean by at most {1000 * away_s:.2f} ms"
+    mean = Range(lo=max(0.0, statistics.fmean(low) - usually_s), hi=statistics.fmean(high) + usually_s)
+    because = f"the way to the server is unsteady itself: as round trips show, it moves the mean by at most {1000 * usually_s:.2f} ms"
     return Reading(parts={_MEAN: mean}, because=(because,), alpha=ALPHA)
 
 
-def _usually_away_s(wire: Wire) -> float:
-    """How far a mean of jitter lies from the wire's: the way's delays change by twice their mean at most, of which we have a sample."""
-    mean_s, deviation_s, count = wire.usually_unsteady_s
+def away_s(excess_s: Sequence[float]) -> float:
+    """How far a mean of jitter lies from the wire's: the way's delays change by twice their mean at most, of which we have a sample.
+
+    excess_s: what the way took of every round trip.
+    """
+    count = len(excess_s)
+    mean_s = statistics.fmean(excess_s) if count else 0.0
+    deviation_s = math.sqrt(statistics.fmean((each - mean_s) ** 2 for each in excess_s)) if count else 0.0
     return 2 * mean_s + (_DEVIATIONS * 2 * deviation_s * math.sqrt(2 / count) if count else 0.0) + _TICK_S
 
 
@@ -131,27 +136,18 @@ def _reported(reader: Reader, wire: Wire) -> Seen:
     return Reading(parts={_MEAN: exactly(statistics.fmean(found))} if found else {})
 
 
-def _exported(given: Reading, truth: Reading, reader: Reader, wire: Wire) -> Reading:
+def _exported(given: Reading, truth: Reading, reader: Reader, wire: Wire, usually_s: float) -> Reading:
     """Of every window its highest jitter: what we made, as unsteady as the way is, and no less than the server itself reported meanwhile."""
     others = wire.others
     is_open = not others.are_known or not wire.is_whole
     told, sent = given.number(*_MEAN), truth.number(*_MEAN)
     # A report that is false in itself binds nobody.
     is_believed = told is not None and sent is not None and sent.lo <= told.lo <= sent.hi
-    most_s, usually_s = wire.unsteady_s, _usually_away_s(wire)
-    sums = {INCOMING: ticks.NOTHING, OUTGOING: ticks.NOTHING}
-    counts = dict(sums)
-    highest_s = 0.0
-    for stream in wire.streams[INCOMING]:
-        said = _said(reader, stream) if is_believed else ()
-        sums[INCOMING] += _up(stream, said, usually_s, most_s)
-        counts[INCOMING] += stream.life.windows(stream.slack_ns)
-    for stream in wire.streams[OUTGOING]:
-        own = _own(stream)
-        heights, windows = (_unseen(stream), stream.life.windows(0)) if own is None else ticks.known(stream.life, own, own)
-        sums[OUTGOING] += heights
-        counts[OUTGOING] += windows
-        highest_s = max([highest_s, *(most for _, _, most in own or ())])
+    most_s = wire.unsteady_s
+    said = reader.series(Source.SFU_REPORTS, reports.JITTER) if is_believed else ()
+    up, up_windows = reader.once(_upwards, wire, said, usually_s)
+    down, down_windows, highest_s = reader.once(_downwards, wire)
+    sums, counts = {INCOMING: up, OUTGOING: down}, {INCOMING: up_windows, OUTGOING: down_windows}
     fed_s = _fed_s(reader, wire)
     least_s = max(0.0, sums[OUTGOING].lo - 2 * fed_s)
     sums[OUTGOING] = Bounds(lo=least_s, hi=sums[OUTGOING].hi)
@@ -174,10 +170,26 @@ def _exported(given: Reading, truth: Reading, reader: Reader, wire: Wire) -> Rea
     return Reading(parts=parts, may_lack=frozenset(may_lack), may_add=kinds, because=(*given.because, *because), alpha=ALPHA)
 
 
-def _said(reader: Reader, stream: Stream) -> tuple[tuple[UnixNs, float], ...]:
-    """What the server reported of a stream, and when that came."""
-    found = reader.series(Source.SFU_REPORTS, reports.JITTER)
-    return next((each.samples for each in found if each.labels["call"] == stream.record.plan.call_id), ())
+def _upwards(wire: Wire, said: Sequence[Timeline], usually_s: float) -> tuple[Bounds, Bounds]:
+    """What our callers' tracks come to, and their windows. said: what the server reported of each, and when that came."""
+    reported, most_s = {each.labels["call"]: each.samples for each in said}, wire.unsteady_s
+    heights, windows = ticks.NOTHING, ticks.NOTHING
+    for stream in wire.streams[INCOMING]:
+        heights += _up(stream, reported.get(stream.record.plan.call_id, ()), usually_s, most_s)
+        windows += stream.life.windows(stream.slack_ns)
+    return heights, windows
+
+
+def _downwards(wire: Wire) -> tuple[Bounds, Bounds, float]:
+    """What the tracks to our callers come to, their windows, and the highest that any of our own reports said."""
+    heights, windows, highest_s = ticks.NOTHING, ticks.NOTHING, 0.0
+    for stream in wire.streams[OUTGOING]:
+        own = _own(stream)
+        high, there = (_unseen(stream), stream.life.windows(0)) if own is None else ticks.known(stream.life, own, own)
+        heights += high
+        windows += there
+        highest_s = max([highest_s, *(most for _, _, most in own or ())])
+    return heights, windows, highest_s
 
 
 def _up(stream: Stream, said: Sequence[tuple[UnixNs, float]], usually_s: float, most_s: float) -> Bounds:

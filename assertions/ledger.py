@@ -7,10 +7,9 @@ said, so a defect is blamed once, and the hops behind it are faithful; one that 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from harness.measure.series import Reader
+from harness.measure.series import Looked, Reader
 from harness.model import Gap, Light, Status, value
 
 Key = tuple[str, ...]
@@ -137,8 +136,52 @@ class Judgement:
     gap: Gap | None = None
     admitted_defects: tuple[str, ...] = ()
     """Defects of the step that this evidence would not have shown."""
-    lies: Mapping[str, Reader] = field(default_factory=dict)
-    """What would have been read with each of the step's defects."""
+    defects: tuple[str, ...] = ()
+    """Defects of the step that this evidence gives something to lie about."""
+
+
+class Memory:
+    """What the steps of a run made of what they looked at: of a copy that shows all of that as it was, they make the same."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], list[tuple[Looked, Reading | None, Seen]]] = {}
+        self._honest: dict[str, tuple[Reading, Reading]] = {}
+        """By claim what was admitted and said without a difference, first."""
+
+    def admitted(self, step: Step, given: Reading, reader: Reader) -> Reading:
+        """As ``step.admits``."""
+        found = self._once((step.claim, "admits"), given, reader, lambda watched: step.admits(given, watched))
+        assert isinstance(found, Reading)
+        return found
+
+    def seen(self, step: Step, reader: Reader) -> Seen:
+        """As ``step.read``."""
+        return self._once((step.claim, "read"), None, reader, step.read)
+
+    def difference(self, step: Step, admitted: Reading, said: Reading) -> Difference | None:
+        """As `differs`: what is as it was when nothing differed is not looked at again."""
+        known = self._honest.get(step.claim)
+        if known is not None and admitted.may_add == known[0].may_add:
+            return next(_differences(admitted, said, _changed(known, (admitted, said))), None)
+        difference = differs(admitted, said)
+        if difference is None:
+            self._honest.setdefault(step.claim, (admitted, said))
+        return difference
+
+    def forget(self) -> None:
+        """All but what was made first: of the run as it is."""
+        for made in self._made.values():
+            del made[1:]
+
+    def _once(self, key: tuple[str, str], given: Reading | None, reader: Reader, make: Callable[[Reader], Seen]) -> Seen:
+        made = self._made.setdefault(key, [])
+        for looked, of, found in made:
+            if of is given and reader.shows(looked):
+                return found
+        watched, looked = reader.watched()
+        found = make(watched)
+        made.append((looked, given, found))
+        return found
 
 
 def differs(admitted: Reading, said: Reading) -> Difference | None:
@@ -148,29 +191,49 @@ def differs(admitted: Reading, said: Reading) -> Difference | None:
 
 def differences(admitted: Reading, said: Reading) -> Iterator[Difference]:
     """Every such key."""
-    for key, thing in admitted.parts.items():
-        found = said.parts.get(key)
+    yield from _differences(admitted, said, admitted.parts)
+    yield from _differences(admitted, said, (key for key in said.parts if key not in admitted.parts))
+
+
+def _differences(admitted: Reading, said: Reading, keys: Iterable[Key]) -> Iterator[Difference]:
+    for key in keys:
+        thing, found = admitted.parts.get(key), said.parts.get(key)
         if found is None:
-            if key not in admitted.may_lack and key not in said.may_lack:
+            if thing is not None and key not in admitted.may_lack and key not in said.may_lack:
                 yield Difference(key=key, kind=Kind.LACKS, admitted=thing, said=None)
+        elif thing is None:
+            if key not in said.may_lack and key[0] not in admitted.may_add:
+                yield Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
         elif not _meets(thing, found):
             yield Difference(key=key, kind=Kind.OTHER, admitted=thing, said=found)
-    for key, found in said.parts.items():
-        if key not in admitted.parts and key not in said.may_lack and key[0] not in admitted.may_add:
-            yield Difference(key=key, kind=Kind.EXTRA, admitted=None, said=found)
 
 
-def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[Judgement]:
+def _changed(known: tuple[Reading, Reading], now: tuple[Reading, Reading]) -> dict[Key, None]:
+    """Keys of which anything is otherwise now."""
+    found: dict[Key, None] = {}
+    for before, after in zip(known, now, strict=True):
+        if before is after:
+            continue
+        was = before.parts
+        found.update((key, None) for key, thing in after.parts.items() if was.get(key) is not thing)
+        if len(was) != len(after.parts) or found:
+            found.update((key, None) for key in was.keys() - after.parts.keys())
+        if before.may_lack != after.may_lack:
+            found.update((key, None) for key in before.may_lack ^ after.may_lack)
+    return found
+
+
+def judge(tree: Tree, reader: Reader, memory: Memory, *, with_defects: bool = True) -> Iterator[Judgement]:
     """Every step of the tree, each hop given what its source said.
 
-    with_defects: a step that would admit one of its defects, or that has nothing to lie about, is undecided.
+    memory: of this run's steps. with_defects: a step that would admit one of its defects, or that has nothing to lie about, is undecided.
     """
     at: dict[str, tuple[str, Reading]] = {tree.root: (tree.root, tree.truth)}
     false_hops: set[str] = set()
     for step in tree.steps:
         since, given = at[step.source]
-        admitted = step.admits(given, reader)
-        seen = step.read(reader)
+        admitted = memory.admitted(step, given, reader)
+        seen = memory.seen(step, reader)
         if isinstance(seen, Gap):
             at[step.claim] = (since, admitted)
             if step.source in false_hops:
@@ -178,7 +241,7 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
             yield Judgement(step=step, status=Status.INCONCLUSIVE, since=since, admitted=admitted, said=None, gap=seen)
             continue
         at[step.claim] = (step.claim, seen)
-        difference = differs(admitted, seen)
+        difference = memory.difference(step, admitted, seen)
         if difference is not None:
             false_hops.add(step.claim)
             yield Judgement(step=step, status=Status.FAIL, since=since, admitted=admitted, said=seen, difference=difference)
@@ -186,8 +249,9 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
         is_faithful = step.source in false_hops
         if is_faithful:
             false_hops.add(step.claim)
-        told = dict(_lies(step, reader)) if with_defects else {}
-        unseen = tuple(_unseen(step, admitted, told)) if with_defects else ()
+        told = dict(_told(step, admitted, reader)) if with_defects else {}
+        # All of them if the run gives none of them anything to lie about.
+        unseen = tuple(name for name, is_seen in told.items() if not is_seen) if told or not with_defects else tuple(step.defects)
         yield Judgement(
             step=step,
             # A hop that passed a false input on correctly is acquitted; what else it might have hidden is for an honest run to show.
@@ -197,25 +261,18 @@ def judge(tree: Tree, reader: Reader, *, with_defects: bool = True) -> Iterator[
             said=seen,
             is_faithful=is_faithful,
             admitted_defects=unseen,
-            lies=told,
+            defects=tuple(told),
         )
 
 
-def _lies(step: Step, reader: Reader) -> Iterator[tuple[str, Reader]]:
+def _told(step: Step, admitted: Reading, reader: Reader) -> Iterator[tuple[str, bool]]:
+    """Each defect that this run gives something to lie about, and whether it would be seen."""
     for name, defect in step.defects.items():
-        lie = defect(reader)
-        if lie is not None:
-            yield name, lie
-
-
-def _unseen(step: Step, admitted: Reading, told: Mapping[str, Reader]) -> Iterator[str]:
-    """Defects that an honest reading of this run would hide; all of them if the run gives none of them anything to lie about."""
-    if not told:
-        yield from step.defects
-    for name, lie in told.items():
-        seen = step.read(lie)
-        if isinstance(seen, Gap) or differs(admitted, seen) is None:
-            yield name
+        so_far = len(reader.known)
+        if (lie := defect(reader)) is not None:
+            seen = step.read(lie)
+            yield name, not isinstance(seen, Gap) and differs(admitted, seen) is not None
+        reader.forget(so_far)
 
 
 def _meets(admitted: Thing, said: Thing) -> bool:

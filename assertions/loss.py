@@ -5,7 +5,6 @@ Caller to server: the server counts gaps in what arrives. Server to caller: it c
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 
@@ -43,7 +42,7 @@ def trees(facts: Facts) -> Iterator[Tree]:
         defects={
             "no loss is reported": _reported_as(lambda _: 0.0),
             "every loss is reported twice": _reported_as(lambda lost: 2 * lost),
-            "a loss is made up": _reported_as(lambda lost: lost + 1),
+            "a loss is made up": _made_up_of_one,
         },
         show=lambda reading: span(total(reading, "lost")),
         explain=lambda difference: _explain_report(difference, facts),
@@ -249,6 +248,13 @@ def _reported_as(change: Callable[[float], float]) -> Defect:
     return defect
 
 
+def _made_up_of_one(reader: Reader) -> Reader | None:
+    """Of one call alone."""
+    found = reader.series(Source.SFU_REPORTS, reports.LOST)
+    lie = [each.changed(lambda _, number: number + 1) for each in found[:1]]
+    return reader.telling(Source.SFU_REPORTS, reports.LOST, (*lie, *found[1:])) if lie else None
+
+
 def _changed(name: str, by: float, wire: Wire) -> Defect:
     """Told by the exporter; Prometheus stores it."""
 
@@ -293,5 +299,4 @@ def _with_total(reader: Reader, source: Source, more: float) -> Reader:
         request=like.request,
     )
     others = tuple(each for each in reader.series(source, TOTAL) if each is not old)
-    names = {**reader.timelines.get(source, {}), TOTAL: (*others, told)}
-    return dataclasses.replace(reader, timelines={**reader.timelines, source: names})
+    return reader.telling(source, TOTAL, (*others, told))

@@ -35,9 +35,9 @@ class Meaning:
     may_lack: frozenset[Group]
 
 
-def meaning(computes: Computes, reader: Reader, at: UnixNs, facts: Facts) -> Meaning:
-    """What ``computes`` may be at ``at``."""
-    edges = _Edges(at, computes.over_s or 0.0, facts)
+def meaning(computes: Computes, reader: Reader, at: UnixNs, facts: Facts, *, query_offset_s: float = 0.0) -> Meaning:
+    """What ``computes`` may be at ``at``. query_offset_s: of the rule that is shown, which may have looked so much earlier."""
+    edges = _Edges(at, computes.over_s or 0.0, facts, query_offset_s)
     split = (*computes.by, *computes.worst)
     groups: dict[Group, dict[str, list[Timeline]]] = {}
     for name in _names(computes):
@@ -101,9 +101,9 @@ def _widened(span: Range, times: float) -> Range:
 class _Edges:
     """Where the window of a number that is shown at an instant may begin and end."""
 
-    def __init__(self, at: UnixNs, over_s: float, facts: Facts) -> None:
+    def __init__(self, at: UnixNs, over_s: float, facts: Facts, query_offset_s: float) -> None:
         self.until = at
-        self.since = at - round(1e9 * facts.setting("evaluation_interval_s", 15.0))
+        self.since = at - round(1e9 * (facts.setting("evaluation_interval_s", 15.0) + query_offset_s))
         """The earliest that a rule may have looked."""
         self.over_s, self._over_ns = over_s, round(1e9 * over_s)
         self.lookback_ns = round(1e9 * facts.setting("lookback_s", 300.0))
@@ -129,11 +129,11 @@ class _Edges:
 def _number(computes: Computes, series: Mapping[str, list[Timeline]], edges: _Edges, reader: Reader) -> _Number | None:
     match computes.kind:
         case Kind.MEAN:
-            return _mean(series, edges)
+            return _mean(series, edges, reader)
         case Kind.QUANTILE:
-            return _quantile(computes.q or 0.0, series, edges)
+            return _quantile(computes.q or 0.0, series, edges, reader)
         case Kind.GROWTH:
-            return _growth(computes, series, edges)
+            return _growth(computes, series, edges, reader)
         case _:
             return _now(computes.kind, series, edges, reader)
 
@@ -151,14 +151,14 @@ class _Window:
     is_there: bool = True
 
 
-def _by_target(columns: Sequence[Sequence[Timeline]], edges: _Edges) -> list[list[_Window]]:
+def _by_target(columns: Sequence[Sequence[Timeline]], edges: _Edges, reader: Reader) -> list[list[_Window]]:
     """For each target the windows that may be meant, its series summed by column."""
     targets = sorted({owner(timeline) for column in columns for timeline in column})
     found = []
     for target in targets:
         own = [[timeline for timeline in column if owner(timeline) == target] for column in columns]
-        instants = max(([at for at, _ in each.samples] for column in own for each in column), key=len)
-        grown = [[_Growing(each) for each in column] for column in own]
+        grown = [[reader.once(_Growing, each) for each in column] for column in own]
+        instants = max((each.instants for column in grown for each in column), key=len)
         windows = []
         for first, last in edges.windows(instants):
             since, until = instants[first], instants[last]
@@ -179,7 +179,7 @@ class _Growing:
     """A counter as if it had never been restarted."""
 
     def __init__(self, timeline: Timeline) -> None:
-        self._instants = [at for at, _ in timeline.samples]
+        self.instants = [at for at, _ in timeline.samples]
         self._raw = values = [number for _, number in timeline.samples]
         lost = itertools.accumulate((before if after < before else 0.0 for before, after in itertools.pairwise(values)), initial=0.0)
         # Of a series without samples there is one loss too many: none.
@@ -187,11 +187,11 @@ class _Growing:
 
     def at(self, instant: UnixNs) -> float:
         """As it was scraped. 0 before the first sample."""
-        index = bisect.bisect_right(self._instants, instant) - 1
+        index = bisect.bisect_right(self.instants, instant) - 1
         return self._raw[index] if index >= 0 else 0.0
 
     def between(self, since: UnixNs, until: UnixNs) -> float:
-        first, last = bisect.bisect_left(self._instants, since), bisect.bisect_right(self._instants, until) - 1
+        first, last = bisect.bisect_left(self.instants, since), bisect.bisect_right(self.instants, until) - 1
         return self._values[last] - self._values[first] if first < last else 0.0
 
 
@@ -207,12 +207,12 @@ def _together(targets: Sequence[Sequence[_Window]]) -> Iterator[tuple[_Window, .
     yield from itertools.islice(itertools.product(*there), 4 * _MOST_WINDOWS)
 
 
-def _mean(series: Mapping[str, list[Timeline]], edges: _Edges) -> _Number | None:
+def _mean(series: Mapping[str, list[Timeline]], edges: _Edges, reader: Reader) -> _Number | None:
     (sums, counts) = ([each for name, found in series.items() if name.endswith(end) for each in found] for end in ("_sum", "_count"))
     if not sums or not counts:
         return None
     numbers, is_sure = [], True
-    for windows in _together(_by_target((sums, counts), edges)):
+    for windows in _together(_by_target((sums, counts), edges, reader)):
         total, count = (sum(window.grown[place] for window in windows) for place in (0, 1))
         if count <= 0:
             is_sure = False
@@ -228,14 +228,14 @@ def _uneven(windows: Sequence[_Window]) -> float:
     return max(window.stretch for window in windows) if is_uneven else 1.0
 
 
-def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges) -> _Number | None:
+def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges, reader: Reader) -> _Number | None:
     buckets = [each for found in series.values() for each in found if "le" in each.labels]
     bounds = sorted({float(each.labels["le"]) for each in buckets})
     columns = [[each for each in buckets if float(each.labels["le"]) == bound] for bound in bounds]
     if not bounds:
         return None
     spans, is_sure = [], True
-    for windows in _together(_by_target(columns, edges)):
+    for windows in _together(_by_target(columns, edges, reader)):
         # As the engine does: a restart that the count of all hides may show in a bucket.
         counts = list(itertools.accumulate((sum(window.grown[place] for window in windows) for place in range(len(bounds))), max))
         if counts[-1] <= 0:
@@ -248,10 +248,10 @@ def _quantile(share: float, series: Mapping[str, list[Timeline]], edges: _Edges)
     return _Number(span=Range(lo=min(low for low, _ in spans), hi=max(high for _, high in spans)), is_sure=is_sure)
 
 
-def _growth(computes: Computes, series: Mapping[str, list[Timeline]], edges: _Edges) -> _Number | None:
+def _growth(computes: Computes, series: Mapping[str, list[Timeline]], edges: _Edges, reader: Reader) -> _Number | None:
     """What was counted; at a rate, brought to its time."""
     timelines = [each for found in series.values() for each in found]
-    together = list(_together(_by_target((timelines,), edges)))
+    together = list(_together(_by_target((timelines,), edges, reader)))
     numbers = [
         (sum(window.grown[0] for window in windows), max(window.stretch for window in windows))
         for windows in together

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from assertions import counted
@@ -69,6 +68,8 @@ class Wire:
     """Datagrams that were lost at the server's own sockets, which no impairment of ours made. Infinite where nobody can know."""
     excess_s: tuple[float, ...]
     """Of every round trip of the run what wire, server and machine took of it."""
+    agents: frozenset[str | None]
+    """``source`` of the agents' tracks."""
 
     @staticmethod
     def of(facts: Facts) -> Wire:
@@ -87,6 +88,7 @@ class Wire:
             others=Others(are_apart=bool(sources) and sources.isdisjoint({OURS, None}), are_foreign=facts.others is not None),
             drops=_drops(facts),
             excess_s=excess_s,
+            agents=frozenset(record.agent_source for record in facts.records),
         )
 
     @property
@@ -98,18 +100,6 @@ class Wire:
     def unsteady_s(self) -> float:
         """The most that wire, server and machine took of a round trip."""
         return max(self.excess_s, default=0.0)
-
-    @property
-    def usually_unsteady_s(self) -> tuple[float, float, int]:
-        """Mean and standard deviation of what they took, and of how many round trips."""
-        if not self.excess_s:
-            return 0.0, 0.0, 0
-        return statistics.fmean(self.excess_s), statistics.pstdev(self.excess_s), len(self.excess_s)
-
-    @property
-    def agents(self) -> frozenset[str | None]:
-        """``source`` of the agents' tracks."""
-        return frozenset(record.agent_source for record in self.facts.records)
 
     def ours(self, reader: Reader, names: Iterable[str]) -> Reader:
         """A copy in which the series called ``names`` are our callers' alone, as far as ``source`` tells: theirs, and what agents sent to them."""

@@ -22,7 +22,7 @@ from assertions.words import span
 from harness.measure.series import Reader, Timeline
 from harness.model import Gap, Source, UnixNs, value
 from harness.rules import panelfile
-from harness.rules.evaluate import NotAnalysed
+from harness.rules.evaluate import Hidden, NotAnalysed
 from harness.rules.lint import lint
 from harness.rules.panelfile import ASKED, FILE, REFUSED, TOLD, Computes, Line, Panel
 from harness.rules.queries import Query, Use
@@ -134,13 +134,13 @@ def _asked(reader: Reader, line: Line) -> list[UnixNs]:
     return sorted({UnixNs(at) for row in rows for at in row.columns["at"]})
 
 
-def _told(query: str, reader: Reader, at: UnixNs, engine: Engine) -> dict[str, float] | None:
-    """What the server must have answered, by labels. None: it is not known."""
+def _told(query: str, reader: Reader, at: UnixNs, engine: Engine, hidden: Hidden | None = None) -> dict[str, float] | None:
+    """What the server must have answered, by labels, without what was ``hidden`` from it. None: it is not known."""
     names = engine.asked(query).names
     if unread(reader, Source.RULES) and any(not reader.series(Source.PROMETHEUS, name) for name in names):
         return None
     try:
-        found = engine.vector(query, reader, at)
+        found = engine.stored(query, reader).vector(query, at, hidden)
     except NotAnalysed:
         return None
     return {labelled(labels): number for labels, number in found.items()}
@@ -162,7 +162,6 @@ class _Hop:
     def __init__(self, ours: Sequence[Drawn], all_rules: Sequence[Rule], engine: Engine, facts: Facts) -> None:
         self._ours, self._rules, self._engine, self._facts = ours, all_rules, engine, facts
         self._titles = {each.line.name: each for each in ours}
-        self._meant: dict[tuple[object, ...], tuple[Meaning, object]] = {}
 
     def said(self, reader: Reader) -> Seen:
         if gap := self._unread(reader):
@@ -256,10 +255,13 @@ class _Hop:
         """What the line may have shown at one instant."""
         assert line.query is not None
         told = None if line.unlike else _told(line.query, reader, at, self._engine)
+        earlier = {} if told is None else self._earlier(line, reader, at)
         if told is not None and self._is_misled(line, reader, at):
             # The rule is to blame; of what it said this is right.
-            finite = {labels: number for labels, number in told.items() if math.isfinite(number)}
-            parts.update({("means", line.name, str(at), labels): Range(lo=number, hi=number) for labels, number in finite.items()})
+            for labels in dict.fromkeys((*told, *earlier)):
+                said = [view[labels] for view in (told, earlier) if math.isfinite(view.get(labels, math.nan))]
+                if said:
+                    parts["means", line.name, str(at), labels] = Range(lo=min(said), hi=max(said))
         else:
             meant = self._meaning(line, reader, at)
             for group, numbers in meant.numbers.items():
@@ -271,19 +273,32 @@ class _Hop:
             may_add.add("asked")
             return
         is_old = self._is_old(line, reader, at)
-        for labels, number in told.items():
+        for labels in dict.fromkeys((*told, *earlier)):
             key = ("asked", line.name, str(at), labels)
-            parts[key] = roundings(number)
-            if is_old:
+            parts[key] = frozenset().union(*(roundings(view[labels]) for view in (told, earlier) if labels in view))
+            if is_old or (earlier and not (labels in told and labels in earlier)):
                 may_lack.add(key)
 
+    def _earlier(self, line: Line, reader: Reader, at: UnixNs) -> dict[str, float]:
+        """What the line showed if what its rules recorded of the time just before ``at`` was not there yet. Nothing if they do not look back."""
+        if not (offset_s := self._query_offset_s(line)):
+            return {}
+        asked_at = min(row.at for row in reader.rows[ASKED] if row.columns["line"] == line.name and at in row.columns["at"])
+        there_until = min(at, UnixNs(asked_at - round(1e9 * offset_s)))
+        if there_until >= at:
+            return {}
+        return _told(line.query or "", reader, at, self._engine, hidden={("", ""): there_until // 1_000_000 + 1}) or {}
+
     def _meaning(self, line: Line, reader: Reader, at: UnixNs) -> Meaning:
-        """As `meaning`, once for one set of series, which are kept so that their identity stays theirs."""
-        families = [reader.series(Source.PROMETHEUS, name) for name in (*_sources(line.computes), *line.computes.of, "up")]
-        key = (line.name, at, *(id(family) for family in families))
-        if key not in self._meant:
-            self._meant[key] = meaning(line.computes, reader, at, self._facts), families
-        return self._meant[key][0]
+        """As `meaning`, once for one set of series."""
+        names = (*_sources(line.computes), *line.computes.of, "up")
+        families = tuple(reader.series(Source.PROMETHEUS, name) for name in names)
+        key = (self, line.name, at, *map(id, families))
+        if key not in reader.known:
+            offset_s = self._query_offset_s(line)
+            reader.known[key] = meaning(line.computes, reader, at, self._facts, query_offset_s=offset_s), families
+        found: Meaning = reader.known[key][0]
+        return found
 
     def _is_misled(self, line: Line, reader: Reader, at: UnixNs) -> bool:
         """A rule that the line reads said something false, or nothing, when it was evaluated last."""
@@ -296,9 +311,14 @@ class _Hop:
         records = [rule.record for rule in self._rules if rule.quantity == quantity]
         return frozenset(at for record in records for timeline in reader.series(Source.RULES, record) for at, _ in timeline.samples)
 
+    def _query_offset_s(self, line: Line) -> float:
+        """By how much what its rules record lies before their evaluation, at most."""
+        names = self._engine.asked(line.query or "").names
+        return max((rule.query_offset_s for rule in self._rules if rule.record in names), default=0.0)
+
     def _is_old(self, line: Line, reader: Reader, at: UnixNs) -> bool:
         """A rule may have written since that there is nothing to say: a marker of that cannot be read."""
-        late_ns = 1.1e9 * self._facts.setting("evaluation_interval_s", 15.0)
+        late_ns = 1.1e9 * self._facts.setting("evaluation_interval_s", 15.0) + 1e9 * self._query_offset_s(line)
         names = self._engine.asked(line.query or "").at_once
         newest = [
             max((each for each, _ in timeline.samples if each <= at), default=0)

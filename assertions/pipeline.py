@@ -7,14 +7,14 @@ import datetime
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from assertions import calls, turns
 from assertions.facts import USER, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import span
 from harness.measure.series import Reader, Timeline
-from harness.model import Gap, Row, Source, UnixNs
+from harness.model import CallRecord, Gap, Row, Source, UnixNs
 
 UP = "up"
 ITERATIONS = "prometheus_rule_group_iterations_total"
@@ -132,12 +132,10 @@ def _rows(facts: Facts) -> Step:
     def said(reader: Reader) -> Seen:
         if gap := unread(reader, Source.ROWS, f"/{turns.TABLE}?") or unread(reader, Source.ROWS, f"/{calls.TABLE}?"):
             return gap
-        return Reading(parts={key: exactly((written_at - since) / 1e9) for key, since, written_at, _ in _written(reader, facts)})
+        return Reading(parts={key: said for lags in _lags(reader, facts) for key, (said, _) in lags.items()})
 
     def admitted(reader: Reader) -> Reading:
-        parts: dict[Key, Thing] = {
-            key: Range(lo=-_MILLISECOND_S, hi=(read_at - since) / 1e9) for key, since, _, read_at in _written(reader, facts)
-        }
+        parts: dict[Key, Thing] = {key: admitted for lags in _lags(reader, facts) for key, (_, admitted) in lags.items()}
         return Reading(parts=parts, because=("a row is written after what it tells has happened, and before it was read",))
 
     return Step(
@@ -196,27 +194,38 @@ def _because(behind_s: float) -> tuple[str, ...]:
     return (f"this machine was busy: our own polls were {behind_s:.1f} s late in all",) if behind_s else ()
 
 
-Written = tuple[Key, int, int, int]
-"""Key of a row, the instant before which it cannot have been written, when it was written, when it was read."""
+Lags = Mapping[Key, tuple[Range, Range]]
+"""Of a row how long after what it tells it was written, and how long that may have been, in seconds."""
 
 
-def _written(reader: Reader, facts: Facts) -> Iterator[Written]:
+def _lags(reader: Reader, facts: Facts) -> Iterator[Lags]:
     """Rows of our calls: a call's after it was placed, what the user said after it was said."""
-    placed = {record.plan.call_id: record.placed_at for record in facts.records}
-    spoken = {record.plan.call_id: [turn.user_speech_ended_at for turn in record.turns] for record in facts.records}
-    for row in reader.rows.get(calls.TABLE, ()):
-        written_at, since = _instant(row), placed.get(str(row.columns.get("call_id")))
-        if written_at is not None and since is not None:
-            yield ("row", calls.TABLE, str(row.columns["call_id"])), since, written_at, row.at
-    for call_id, ended in spoken.items():
-        rows = [
-            row for row in reader.rows.get(turns.TABLE, ()) if row.columns.get("call_id") == call_id and row.columns.get("role") == USER
-        ]
-        told = sorted((written_at, row.at) for row in rows if (written_at := _instant(row)) is not None)
-        # Only then each of them is of the turn in its place.
-        if len(told) == len(ended):
-            for index, (since, (written_at, read_at)) in enumerate(zip(sorted(ended), told, strict=True), start=1):
-                yield ("row", turns.TABLE, call_id, str(index)), since, written_at, read_at
+    for table, lags in ((calls.TABLE, _of_call), (turns.TABLE, _of_lines)):
+        rows = reader.rows_of_calls(table)
+        yield from (reader.once(lags, record, rows.get(record.plan.call_id, ())) for record in facts.records)
+
+
+def _of_call(record: CallRecord, rows: Sequence[Row]) -> Lags:
+    told = [(written_at, row.at) for row in rows if (written_at := _instant(row)) is not None]
+    key = ("row", calls.TABLE, record.plan.call_id)
+    return {key: _lag(record.placed_at, *told[-1])} if told and record.placed_at is not None else {}
+
+
+def _of_lines(record: CallRecord, rows: Sequence[Row]) -> Lags:
+    ended = sorted(turn.user_speech_ended_at for turn in record.turns)
+    lines = (row for row in rows if row.columns.get("role") == USER)
+    told = sorted((written_at, row.at) for row in lines if (written_at := _instant(row)) is not None)
+    if len(told) != len(ended):
+        return {}
+    # Only then each of them is of the turn in its place.
+    return {
+        ("row", turns.TABLE, record.plan.call_id, str(index)): _lag(since, written_at, read_at)
+        for index, (since, (written_at, read_at)) in enumerate(zip(ended, told, strict=True), start=1)
+    }
+
+
+def _lag(since: int, written_at: int, read_at: int) -> tuple[Range, Range]:
+    return exactly((written_at - since) / 1e9), Range(lo=-_MILLISECOND_S, hi=(read_at - since) / 1e9)
 
 
 def _instant(row: Row) -> int | None:

@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from assertions.facts import Facts, server_clock, unread
+from assertions.facts import Facts, unread
 from assertions.ledger import Difference, Key, Kind, Range, Reading, Seen, Step, Thing, exactly
 from assertions.words import plural, span, total
-from harness.measure.delivery import HEARD, PROOFS, Break, Canary, Heard, Told, call_changes, deaf, is_excused, told_by
+from harness.measure.delivery import (
+    HEARD,
+    PROOFS,
+    Break,
+    Canary,
+    Deaf,
+    Heard,
+    ServerClock,
+    Told,
+    call_changes,
+    deaf,
+    is_excused,
+    told_by,
+)
 from harness.measure.series import Reader
-from harness.model import Row, Source, UnixNs
+from harness.model import Poll, Row, Source, UnixNs, value
 
 TABLES = frozenset({HEARD, PROOFS})
 LATE_S = 5.0
@@ -50,85 +63,122 @@ def plural_span(number: Range) -> str:
     return f"{span(number)} event" + ("" if number.lo == number.hi == 1 else "s")
 
 
+@value
+class _Proven:
+    """How the server's clock stands to ours, and when nobody could have heard it."""
+
+    clock: ServerClock | None
+    """None: nobody said, and it is another machine's."""
+    gaps: tuple[Deaf, ...]
+    began_at: UnixNs
+
+
 def _admitted(given: Reading, facts: Facts, reader: Reader) -> Reading:
     """For each row that is there: that it began, and, if it has ended, that it did."""
-    told = [told_by(row) for row in reader.rows.get(PROOFS, ())]
-    clock = server_clock(reader, facts)
-    gaps = deaf(
-        [each for each in told if isinstance(each, Canary)],
-        [each for each in told if isinstance(each, Break)],
-        began_at=facts.evidence.info.started_at,
-        ended_at=_ended_at(facts, reader),
-    )
+    proven = reader.once(_proven, facts, reader.rows.get(PROOFS, ()), reader.polls.get(Source.REALTIME, ()))
     parts: dict[Key, Thing] = {}
     may_lack: set[Key] = set()
+    for call_id, rows in reader.rows_of_calls("calls").items():
+        if ("rows", call_id) in given.parts and call_id in facts.indices:
+            told, lacking = reader.once(_may_be_told, call_id, rows, proven)
+            parts.update(told)
+            may_lack.update(lacking)
     because = [
         "each row that is there began once; one that has ended, ended",
         f"told within {LATE_S:g} s, after which the page has looked itself",
     ]
-    for row in reader.rows.get("calls", ()):
-        call_id = str(row.columns.get("call_id"))
-        if ("rows", call_id) not in given.parts or call_id not in facts.indices:
-            continue
-        for change in call_changes([row.columns], clock):
-            key = ("told", call_id, _what(change.kind, change.key))
-            parts[key] = exactly(1)
-            if is_excused(change, gaps):
-                parts[key] = Range(lo=0, hi=1)
-                may_lack.add(key)
-                because.append("while the subscription was not proven to deliver, nothing need be told: Realtime replays nothing")
-            if change.at is not None:
-                at_s = (change.at - facts.evidence.info.started_at) / 1e9
-                parts["at", *key[1:]] = Range(lo=at_s - change.error_s, hi=at_s + change.error_s + LATE_S)
-                may_lack.add(("at", *key[1:]))
-        parts["order", call_id] = frozenset({"in order"})
-        may_lack.add(("order", call_id))
-    if clock is None:
+    if any(key[0] == "told" for key in may_lack):
+        because.append("while the subscription was not proven to deliver, nothing need be told: Realtime replays nothing")
+    if proven.clock is None:
         because.append("the server does not say its time: how late an event came is not known")
-    return Reading(
-        parts=parts, may_lack=frozenset(may_lack), may_add=frozenset({"told", "at", "order"}), because=tuple(dict.fromkeys(because))
+    return Reading(parts=parts, may_lack=frozenset(may_lack), may_add=frozenset({"told", "at", "order"}), because=tuple(because))
+
+
+def _proven(facts: Facts, proofs: Sequence[Row], polls: Sequence[Poll]) -> _Proven:
+    told = [told_by(row) for row in proofs]
+    gaps = deaf(
+        [each for each in told if isinstance(each, Canary)],
+        [each for each in told if isinstance(each, Break)],
+        began_at=facts.evidence.info.started_at,
+        ended_at=polls[-1].at if polls else facts.evidence.info.read_at or facts.since,
     )
+    clock = next((each for each in told if isinstance(each, ServerClock)), None)
+    if clock is None and facts.is_ours:
+        clock = ServerClock(offset_s=0.0, error_s=0.0)
+    return _Proven(clock=clock, gaps=gaps, began_at=facts.evidence.info.started_at)
 
 
-def _ended_at(facts: Facts, reader: Reader) -> UnixNs:
-    polls = reader.polls.get(Source.REALTIME, ())
-    return polls[-1].at if polls else facts.evidence.info.read_at or facts.since
+def _may_be_told(call_id: str, rows: Sequence[Row], proven: _Proven) -> tuple[Mapping[Key, Thing], Collection[Key]]:
+    """Of one call: what may be told of it, and what of that need not be."""
+    parts: dict[Key, Thing] = {}
+    may_lack: set[Key] = set()
+    for change in call_changes([row.columns for row in rows], proven.clock):
+        key = ("told", call_id, _what(change.kind, change.key))
+        parts[key] = exactly(1)
+        if is_excused(change, proven.gaps):
+            parts[key] = Range(lo=0, hi=1)
+            may_lack.add(key)
+        if change.at is not None:
+            at_s = (change.at - proven.began_at) / 1e9
+            parts["at", *key[1:]] = Range(lo=at_s - change.error_s, hi=at_s + change.error_s + LATE_S)
+            may_lack.add(("at", *key[1:]))
+    parts["order", call_id] = frozenset({"in order"})
+    may_lack.add(("order", call_id))
+    return parts, may_lack
 
 
 def _read(reader: Reader, facts: Facts) -> Seen:
     """What was heard of our own calls. A row's heartbeats change nothing that is claimed."""
     if gap := unread(reader, Source.REALTIME):
         return gap
-    heard: dict[str, dict[str, list[Heard]]] = {}
-    for call_id, each in hearings(reader, facts):
-        heard.setdefault(call_id, {}).setdefault(_what(each.kind, each.key), []).append(each)
     parts: dict[Key, Thing] = {}
-    for call_id, by_what in heard.items():
-        first = {what: min(each.at for each in found) for what, found in by_what.items()}
-        for what, found in by_what.items():
-            if what != "active":
-                parts["told", call_id, what] = exactly(max(Counter(each.commit_timestamp for each in found).values()))
-                parts["at", call_id, what] = exactly((first[what] - facts.evidence.info.started_at) / 1e9)
-        began_at = first.pop(_BEGINNING, None)
-        is_in_order = began_at is None or all(began_at <= at for at in first.values())
-        parts["order", call_id] = frozenset({"in order" if is_in_order else "out of order"})
+    for call_id, heard in _heard(reader, facts).items():
+        parts.update(reader.once(_was_told, call_id, heard, facts))
     return Reading(parts=parts)
 
 
-def hearings(reader: Reader, facts: Facts) -> Iterator[tuple[str, Heard]]:
-    """Of our own calls, each with its id; an older run knows them by the ids of their rows."""
-    by_row = {str(row.columns.get("id")): str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
-    for row in reader.rows.get(HEARD, ()):
-        each = told_by(row)
-        if isinstance(each, Heard) and each.table == "calls":
-            call_id = each.call_id or by_row.get(each.key.partition(" ")[0])
+def _was_told(call_id: str, heard: Sequence[Heard], facts: Facts) -> Mapping[Key, Thing]:
+    by_what: dict[str, list[Heard]] = {}
+    for each in heard:
+        by_what.setdefault(_what(each.kind, each.key), []).append(each)
+    parts: dict[Key, Thing] = {}
+    first = {what: min(each.at for each in found) for what, found in by_what.items()}
+    for what, found in by_what.items():
+        if what != "active":
+            parts["told", call_id, what] = exactly(max(Counter(each.commit_timestamp for each in found).values()))
+            parts["at", call_id, what] = exactly((first[what] - facts.evidence.info.started_at) / 1e9)
+    began_at = first.pop(_BEGINNING, None)
+    is_in_order = began_at is None or all(began_at <= at for at in first.values())
+    parts["order", call_id] = frozenset({"in order" if is_in_order else "out of order"})
+    return parts
+
+
+def _heard(reader: Reader, facts: Facts) -> Mapping[str, tuple[Heard, ...]]:
+    """What was heard of the table of calls, by our own calls; an older run knows them by the ids of their rows."""
+    groups = reader.rows_of_calls(HEARD)
+    found = {call_id: heard for call_id, rows in groups.items() if call_id in facts.indices and (heard := reader.once(_of_calls, rows))}
+    if nameless := reader.once(_of_calls, groups.get(str(None), ())):
+        by_row = {str(row.columns.get("id")): str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
+        for each in nameless:
+            call_id = by_row.get(each.key.partition(" ")[0], "")
             if call_id in facts.indices:
-                yield str(call_id), each
+                found[call_id] = (*found.get(call_id, ()), each)
+    return found
+
+
+def _of_calls(rows: Sequence[Row]) -> tuple[Heard, ...]:
+    told = (told_by(row) for row in rows if row.columns.get("table") == "calls")
+    return tuple(each for each in told if isinstance(each, Heard))
+
+
+def is_heard(call_id: str, reader: Reader, facts: Facts) -> bool:
+    """Something was heard of it."""
+    return call_id in _heard(reader, facts)
 
 
 def ended_as(reader: Reader, call_id: str, status: str, facts: Facts) -> Reader:
     """A copy in which Realtime passed on, correctly, that the call's row ended as ``status``."""
-    ends = {(each.key, each.at) for told, each in hearings(reader, facts) if told == call_id and _is_end(each)}
+    ends = {(each.key, each.at) for each in _heard(reader, facts).get(call_id, ()) if _is_end(each)}
 
     def told(row: Row) -> Row:
         if (row.columns.get("key"), row.columns.get("at")) not in ends:
@@ -171,14 +221,14 @@ def _told_otherwise(
     """Of the last call whose events hold one that is wanted, every such event becomes ``change`` of it."""
 
     def defect(reader: Reader) -> Reader | None:
-        calls = [call_id for call_id, each in hearings(reader, facts) if wanted(each)]
+        calls = [heard for heard in _heard(reader, facts).values() if any(map(wanted, heard))]
         if not calls:
             return None
-        ours = {(each.key, each.at) for call_id, each in hearings(reader, facts) if call_id == calls[-1] and wanted(each)}
+        ours = {(each.key, each.at) for each in calls[-1] if wanted(each)}
         rows: list[Row] = []
         for row in reader.rows.get(HEARD, ()):
             is_it = (row.columns.get("key"), row.columns.get("at")) in ours
-            rows += change(row) if is_it else [row]
+            rows += change(row) if is_it else (row,)
         return reader.with_rows(HEARD, rows)
 
     return defect

@@ -15,6 +15,9 @@ from harness.model import Source, UnixNs, value
 from harness.rules.evaluate import Evaluator, Hidden, NotAnalysed, Series, Vector
 
 _MS = 1_000_000
+Family = tuple[Timeline, ...]
+"""Series of one name."""
+_NONE: Mapping[str, Family] = {}
 
 
 @value
@@ -59,7 +62,6 @@ class Engine:
         self._lookback_s = facts.setting("lookback_s", 300.0)
         self._scrape_ns = round(1e9 * facts.setting("scrape_interval_s", 15.0))
         self._evaluation_ns = round(1e9 * facts.setting("evaluation_interval_s", 15.0))
-        self._stored: dict[tuple[object, ...], Stored] = {}
         self._asked: dict[str, Asked] = {}
 
     def asked(self, expression: str) -> Asked:
@@ -77,31 +79,27 @@ class Engine:
         names = sorted(found.names)
         families = [(reader.series(Source.PROMETHEUS, name), reader.series(Source.RULES, name)) for name in names]
         ups = reader.series(Source.PROMETHEUS, "up") if found.at_once else ()
-        all_rules = reader.timelines.get(Source.RULES, {}) if any(recorded for _, recorded in families) else {}
-        key = (
-            *names,
-            *sorted(found.at_once),
-            *(id(family) for pair in families for family in pair),
-            id(ups),
-            id(all_rules) if all_rules else 0,
-        )
-        if key not in self._stored:
-            evaluated = sorted({at for found_ in all_rules.values() for each in found_ for at, _ in each.samples})
-            database = {
-                name: (
-                    *(_series(each, ups if name in found.at_once else ()) for each in scraped),
-                    *(_recorded(each, evaluated, self._evaluation_ns) for each in recorded),
-                )
-                for name, (scraped, recorded) in zip(names, families, strict=True)
-            }
-            targets: dict[tuple[str, str], list[UnixNs]] = {}
-            for scraped, _ in families:
-                for timeline in scraped:
-                    if len(timeline.samples) > len(targets.get(owner(timeline), ())):
-                        targets[owner(timeline)] = [at for at, _ in timeline.samples]
-            evaluator = Evaluator(database, lookback_s=self._lookback_s, flavour=self.flavour)
-            self._stored[key] = Stored(evaluator, targets, self._scrape_ns, families=(families, ups, all_rules))
-        return self._stored[key]
+        all_rules = reader.all_of(Source.RULES) if any(recorded for _, recorded in families) else _NONE
+        at_once = ",".join(sorted(found.at_once))
+        return reader.once(self._store, at_once, ",".join(names), ups, all_rules, *(family for pair in families for family in pair))
+
+    def _store(self, at_once: str, names: str, ups: Family, all_rules: Mapping[str, Family], *families: Family) -> Stored:
+        """families: of each name what was scraped and what was recorded."""
+        assert self.flavour is not None
+        evaluated = sorted({at for family in all_rules.values() for each in family for at, _ in each.samples})
+        database = {
+            name: (
+                *(_series(each, ups if name in at_once.split(",") else ()) for each in scraped),
+                *(_recorded(each, evaluated, self._evaluation_ns) for each in recorded),
+            )
+            for name, scraped, recorded in zip(names.split(",") if names else (), families[::2], families[1::2], strict=True)
+        }
+        targets: dict[tuple[str, str], list[UnixNs]] = {}
+        for timeline in (each for scraped in families[::2] for each in scraped):
+            if len(timeline.samples) > len(targets.get(owner(timeline), ())):
+                targets[owner(timeline)] = [at for at, _ in timeline.samples]
+        evaluator = Evaluator(database, lookback_s=self._lookback_s, flavour=self.flavour)
+        return Stored(evaluator, targets, self._scrape_ns)
 
     def vector(self, expression: str, reader: Reader, at: UnixNs) -> Vector:
         """The value at ``at``. Raises NotAnalysed for an expression, or a server, whose arithmetic is not known."""
@@ -111,9 +109,9 @@ class Engine:
 class Stored:
     """Some series as Prometheus stored them."""
 
-    def __init__(self, evaluator: Evaluator, targets: Mapping[tuple[str, str], list[UnixNs]], scrape_ns: int, *, families: object) -> None:
-        """targets: when each was scraped. families: kept, so that their identity stays theirs."""
-        self._evaluator, self._targets, self._scrape_ns, self._families = evaluator, targets, scrape_ns, families
+    def __init__(self, evaluator: Evaluator, targets: Mapping[tuple[str, str], list[UnixNs]], scrape_ns: int) -> None:
+        """targets: when each was scraped."""
+        self._evaluator, self._targets, self._scrape_ns = evaluator, targets, scrape_ns
         self._bounds = sorted(
             {float(text) for each in evaluator.database.values() for one in each for name, text in one.labels if name == "le"}
         )
@@ -127,8 +125,8 @@ class Stored:
         """The value at ``at``. Raises NotAnalysed."""
         return self._evaluator.vector(expression, round(at / _MS) / 1000, hidden=hidden)
 
-    def not_yet_stored(self, at: UnixNs) -> Iterator[Hidden]:
-        """Every set of targets whose scrape may still have been under way at ``at``; the empty one first.
+    def not_yet_stored(self, at: UnixNs, looked_at: UnixNs) -> Iterator[Hidden]:
+        """Every set of targets whose last scrape before ``at`` may still have been under way at ``looked_at``; the empty one first.
 
         A sample bears the instant at which its scrape began. All of a scrape is stored at once.
         """
@@ -136,7 +134,7 @@ class Stored:
         fresh = []
         for target, scrapes in self._targets.items():
             index = bisect.bisect_right(scrapes, at)
-            if index and at - scrapes[index - 1] < self._scrape_ns:
+            if index and looked_at - scrapes[index - 1] < self._scrape_ns:
                 fresh.append((target, scrapes[index - 1] // _MS))
         fresh = fresh[:_MOST_TARGETS]
         for chosen in range(1, 2 ** len(fresh)):

@@ -7,6 +7,7 @@ not exact.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,8 @@ def reading(reader: Reader, line: Line, facts: Facts) -> RowReading:
     before = [row for row in rows if row.at <= facts.since]
     if line.computes.kind is Kind.NEWEST:
         return _ordered(line, final)
-    ours = _ours(line.computes, reader)
+    computes = line.computes
+    ours = reader.once(_ours, computes, *(reader.rows.get(table or "", ()) for table in (computes.of[0].partition(".")[0], computes.among)))
     shown_before = _shown(line, before)
     admitted: dict[Key, Thing] = {}
     may_lack: set[Key] = set()
@@ -120,21 +122,25 @@ def _group(computes: Computes, columns: Mapping[str, Any]) -> str:
 
 
 def _word(found: Any) -> str:
+    return _hour(str(found))
+
+
+@functools.lru_cache(maxsize=65536)
+def _hour(text: str) -> str:
     """An instant by its hour, whatever its time zone is written as."""
     try:
-        return f"{datetime.fromisoformat(str(found)).timestamp() // 3600:.0f}"
+        return f"{datetime.fromisoformat(text).timestamp() // 3600:.0f}"
     except ValueError:
-        return str(found)
+        return text
 
 
-def _ours(computes: Computes, reader: Reader) -> dict[str, float]:
+def _ours(computes: Computes, rows: Sequence[Row], of_among: Sequence[Row]) -> dict[str, float]:
     """By group, what our own rows come to. Nothing where nothing can be said: no mean of nothing."""
-    table, _, column = computes.of[0].partition(".")
-    rows = list(reader.rows.get(table, ()))
+    _, _, column = computes.of[0].partition(".")
     if computes.kind is Kind.SHARE:
-        among = [row for row in reader.rows.get(computes.among or "", ()) if _is_meant(row, computes.where)]
+        among = _meant(of_among, computes.where)
         return {"": computes.times * len(rows) / len(among)} if among else {}
-    rows = [row for row in rows if _is_meant(row, computes.where)]
+    rows = _meant(rows, computes.where)
     if computes.kind is Kind.MEAN:
         numbers = [float(row.columns[column]) for row in rows if row.columns.get(column) is not None]
         return {"": sum(numbers) / len(numbers)} if numbers else {}
@@ -147,8 +153,10 @@ def _ours(computes: Computes, reader: Reader) -> dict[str, float]:
     return groups
 
 
-def _is_meant(row: Row, where: Mapping[str, str]) -> bool:
-    return all(str(row.columns.get(column)) == wanted for column, wanted in where.items())
+def _meant(rows: Sequence[Row], where: Mapping[str, str]) -> Sequence[Row]:
+    for column, wanted in where.items():
+        rows = [row for row in rows if str(row.columns.get(column)) == wanted]
+    return rows
 
 
 def _expected(computes: Computes, ours: float | None, before: float | None, facts: Facts, *, was_read: bool) -> Range:

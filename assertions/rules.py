@@ -21,7 +21,7 @@ from assertions.words import span
 from harness.measure.series import Reader, Timeline
 from harness.model import Gap, Row, Source, UnixNs, value
 from harness.rules.evaluate import Hidden, Labels, NotAnalysed, Vector
-from harness.rules.scale import scaled_expression
+from harness.rules.scale import scaled_expression, to_ms
 
 TABLE = "rule file"
 """Rows that hold the rules as text: columns ``file`` and ``text``."""
@@ -66,22 +66,30 @@ class Rule:
     record: str
     expression: str
     quantity: str
+    query_offset_s: float = 0.0
+    """The rule looks this long before its evaluation, and what it records bears the instant at which it looked."""
 
 
 def shipped(reader: Reader, facts: Facts) -> tuple[Rule, ...]:
     """The recording rules that the run is held against."""
     factor = facts.setting("time_scale", 1.0)
     texts = [str(row.columns["text"]) for row in reader.rows.get(TABLE, ())] or [_BEFORE]
-    return tuple(rule for text in texts for rule in _rules(text, factor))
+    return tuple(rule for text in texts for rule in _rules(text, factor, facts.setting("rule_query_offset_s", 0.0)))
 
 
 @functools.lru_cache(maxsize=64)
-def _rules(text: str, factor: float) -> tuple[Rule, ...]:
+def _rules(text: str, factor: float, query_offset_s: float) -> tuple[Rule, ...]:
+    """query_offset_s: of groups that have none of their own, as it is where the rules run."""
     document = yaml.safe_load(text) or {}
-    found = (rule for group in document.get("groups", ()) for rule in group.get("rules", ()) if "record" in rule)
+    found = (
+        (rule, to_ms(str(group["query_offset"])) / 1000 / factor if "query_offset" in group else query_offset_s)
+        for group in document.get("groups", ())
+        for rule in group.get("rules", ())
+        if "record" in rule
+    )
     return tuple(
-        Rule(record=record, expression=scaled_expression(str(rule["expr"]), factor), quantity=quantity)
-        for rule in found
+        Rule(record=record, expression=scaled_expression(str(rule["expr"]), factor), quantity=quantity, query_offset_s=offset_s)
+        for rule, offset_s in found
         for record in (str(rule["record"]),)
         for quantity, beginnings in QUANTITIES.items()
         if record.startswith(beginnings)
@@ -239,7 +247,8 @@ class _Hop:
         for rule in self._rules:
             parts.update(_said(reader.series(Source.RULES, rule.record), rule, self._facts.since))
         instants, scrapes = _instants(reader, self._rules, self._facts), self._scrapes(reader)
-        is_late = not instants or (scrapes and scrapes[-1] - instants[-1] > 3e9 * self._interval_s())
+        patience_s = 3 * self._interval_s() + max(rule.query_offset_s for rule in self._rules)
+        is_late = not instants or (scrapes and scrapes[-1] - instants[-1] > 1e9 * patience_s)
         if scrapes:
             parts["evaluated",] = frozenset({"not to the end" if is_late and self._has_values(reader, scrapes[-1]) else "to the end"})
         return Reading(parts=parts)
@@ -353,7 +362,8 @@ def _values(rule: Rule, stored: Stored, instants: tuple[UnixNs, ...]) -> tuple[M
     parts: dict[Key, frozenset[str]] = {}
     may_lack: set[Key] = set()
     for at in instants:
-        views = [view for hidden in stored.not_yet_stored(at) for view in _views(rule.expression, stored, at, hidden)]
+        looked_at = UnixNs(at + round(1e9 * rule.query_offset_s))
+        views = [view for hidden in stored.not_yet_stored(at, looked_at) for view in _views(rule.expression, stored, at, hidden)]
         admitted: dict[Labels, set[str]] = {}
         for view in views:
             for labels, number in view.items():

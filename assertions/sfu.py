@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from assertions.facts import WHOLE, Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
@@ -69,9 +69,7 @@ def _expected(gauge: Gauge, facts: Facts, reader: Reader) -> Reading:
     base = _total(reader, gauge, facts.since)
     placed = [record for record in facts.records if record.placed_at is not None]
     most = gauge.each * len(placed)
-    polls = reader.polls.get(Source.SFU_EXPORTER, ())
-    spacing_ns = max((after.at - before.at for before, after in itertools.pairwise(polls)), default=0)
-    surely = max((_surely_there(gauge, placed, poll, spacing_ns) for poll in polls), default=0)
+    surely = reader.once(_surely, gauge, facts, reader.polls.get(Source.SFU_EXPORTER, ()))
     is_alone, is_over = facts.is_alone, all(record.outcome in WHOLE for record in placed) and not facts.evidence.info.interrupted
     parts: dict[Key, Thing] = {
         ("peak",): Range(lo=base + surely, hi=base + most) if is_alone else Range(lo=surely, hi=float("inf")),
@@ -87,6 +85,13 @@ def _expected(gauge: Gauge, facts: Facts, reader: Reader) -> Reading:
     if not is_over:
         because.append("callers that vanished without a leave stay until the server gives them up")
     return Reading(parts=parts, because=tuple(because))
+
+
+def _surely(gauge: Gauge, facts: Facts, polls: Sequence[Poll]) -> int:
+    """The most that calls surely added at any of our polls."""
+    placed = [record for record in facts.records if record.placed_at is not None]
+    spacing_ns = max((after.at - before.at for before, after in itertools.pairwise(polls)), default=0)
+    return max((_surely_there(gauge, placed, poll, spacing_ns) for poll in polls), default=0)
 
 
 def _surely_there(gauge: Gauge, placed: list[CallRecord], poll: Poll, spacing_ns: int) -> int:

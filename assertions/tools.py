@@ -123,14 +123,14 @@ def _requests(reader: Reader, facts: Facts) -> Seen:
     if gap := unread(reader, Source.TOOL_ENDPOINT):
         return gap
     rooms = {plan.room: plan.call_id for plan in facts.evidence.plans}
-    outside = _outside(reader)
+    outside, free = _outside(reader), reader.once(_free, facts)
     parts: dict[Key, Thing] = {}
     places: dict[str, int] = {}
     for row in sorted(reader.rows.get(REQUESTS, ()), key=lambda row: row.at):
         room = str(row.columns["room"])
         place = places[room] = places.get(room, 0) + 1
         key = _written(
-            rooms[room], str(row.columns["tool_name"]), row.columns["arguments"], facts, is_success=row.columns["status"] == HTTP_OK
+            rooms[room], str(row.columns["tool_name"]), row.columns["arguments"], free, is_success=row.columns["status"] == HTTP_OK
         )
         _add(parts, key, exactly(1))
         longest_s = outside[room][place - 1] if place <= len(outside.get(room, ())) else math.inf
@@ -169,20 +169,31 @@ def _executions(reader: Reader, facts: Facts) -> Seen:
     """The rows, counted by call, tool, arguments and success, and how long they say that it took."""
     if gap := unread(reader, Source.ROWS, MARK):
         return gap
-    parts = answers.said(reader, MARK)
-    for row in reader.rows.get(TABLE, ()):
-        call_id, tool = str(row.columns.get("call_id")), str(row.columns.get("tool_name"))
-        key = _written(call_id, tool, row.columns.get("parameters") or {}, facts, is_success=row.columns.get("success") is True)
-        _add(parts, key, exactly(1))
-        if row.columns.get("latency_ms") is not None:
-            _add(parts, (TOOK, *key[1:]), exactly(float(row.columns["latency_ms"]) / 1000))
+    parts, free = answers.said(reader, MARK), reader.once(_free, facts)
+    for call_id, rows in reader.rows_of_calls(TABLE).items():
+        parts.update(reader.once(_of_call, call_id, rows, free))
     return Reading(parts=parts)
 
 
-def _written(call_id: str, tool: str, arguments: Mapping[str, Any], facts: Facts, *, is_success: bool) -> Key:
+def _of_call(call_id: str, rows: Sequence[Row], free: frozenset[tuple[str, str | None]]) -> dict[Key, Thing]:
+    parts: dict[Key, Thing] = {}
+    for row in rows:
+        tool = str(row.columns.get("tool_name"))
+        key = _written(call_id, tool, row.columns.get("parameters") or {}, free, is_success=row.columns.get("success") is True)
+        _add(parts, key, exactly(1))
+        if row.columns.get("latency_ms") is not None:
+            _add(parts, (TOOK, *key[1:]), exactly(float(row.columns["latency_ms"]) / 1000))
+    return parts
+
+
+def _free(facts: Facts) -> frozenset[tuple[str, str | None]]:
+    """Calls and tools of which the plan leaves the arguments open."""
+    return frozenset((each.call_id, each.plan.tool) for each in provoked(facts) if each.plan.tool_arguments is None)
+
+
+def _written(call_id: str, tool: str, arguments: Mapping[str, Any], free: frozenset[tuple[str, str | None]], *, is_success: bool) -> Key:
     """The key of a call with these arguments, or with any where the plan leaves them open."""
-    is_free = any(each.call_id == call_id and each.plan.tool == tool and each.plan.tool_arguments is None for each in provoked(facts))
-    return _key(call_id, tool, None if is_free else arguments, is_success=is_success)
+    return _key(call_id, tool, None if (call_id, tool) in free else arguments, is_success=is_success)
 
 
 def _add(parts: dict[Key, Thing], key: Key, more: Range) -> None:

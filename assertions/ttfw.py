@@ -125,17 +125,26 @@ def histograms(given: Reading, reader: Reader, way: Distances) -> Reading:
     Each turn lies inside the bounds that were ever measured, so every bucket allows for them; all turns do not lie at the same end of them, so the
     sum allows for what the mean of a run does.
     """
-    sure = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key not in given.may_lack]
-    possible = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key in given.may_lack]
+    sure, possible, together = reader.once(_all_reported, given, way)
     parts: dict[Key, Thing] = {_COUNT: Range(lo=len(sure), hi=len(sure) + len(possible))}
     layout = sorted(_layout(reader), key=lambda key: float(key[1]))
     bounds = [float(bound) for _, bound in layout]
     counted_in = zip(layout, histogram.admitted_counts(sure, bounds), histogram.admitted_counts(possible, bounds), strict=True)
     for key, (low, high), (_, more) in counted_in:
         parts[key] = Range(lo=low, hi=high + more)
-    together = [_reported(thing, way.together[key]) for key, thing in given.parts.items() if key not in given.may_lack]
     parts[_SUM] = Range(lo=sum(low for low, _ in together), hi=sum(high for _, high in (*together, *possible)))
     return Reading(parts=parts, may_add=frozenset({counted.SCRAPE}), because=(*given.because, *way.because), alpha=way.alpha)
+
+
+_Reported = list[tuple[float, float]]
+
+
+def _all_reported(given: Reading, way: Distances) -> tuple[_Reported, _Reported, _Reported]:
+    """What an honest agent reports of the turns that it must have observed, of those that it may have, and of the first for their sum."""
+    sure = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key not in given.may_lack]
+    possible = [_reported(thing, way.each[key]) for key, thing in given.parts.items() if key in given.may_lack]
+    together = [_reported(thing, way.together[key]) for key, thing in given.parts.items() if key not in given.may_lack]
+    return sure, possible, together
 
 
 def _reported(heard_s: Thing, way: Range) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 from assertions import answers, counted
@@ -89,16 +90,17 @@ def _transcripts(reader: Reader, facts: Facts) -> Seen:
     """The rows, each at the place of the line that it tells; what no line accounts for is numbered on behind them."""
     if gap := unread(reader, Source.ROWS, MARK):
         return gap
-    by_call: dict[str, list[Row]] = {}
-    for row in reader.rows.get(TABLE, ()):
-        by_call.setdefault(str(row.columns.get("call_id")), []).append(row)
     parts = answers.said(reader, MARK)
-    for call_id, rows in by_call.items():
-        parts.update(_of_call(call_id, sorted(rows, key=_instant), facts))
+    for call_id, rows in reader.rows_of_calls(TABLE).items():
+        parts.update(reader.once(_of_call, call_id, rows, facts))
     return Reading(parts=parts)
 
 
-def _of_call(call_id: str, rows: list[Row], facts: Facts) -> Iterator[tuple[Key, Thing]]:
+def _of_call(call_id: str, rows: Sequence[Row], facts: Facts) -> dict[Key, Thing]:
+    return dict(_told(call_id, sorted(rows, key=_instant), facts))
+
+
+def _told(call_id: str, rows: list[Row], facts: Facts) -> Iterator[tuple[Key, Thing]]:
     lines = facts.lines_of.get(call_id, ())
     order: list[tuple[int, int]] = []
     for role in dict.fromkeys([*ROLES, *(str(row.columns.get("role")) for row in rows)]):
@@ -189,14 +191,12 @@ def _changed(facts: Facts, change: Callable[[list[Row], int], list[Row]]) -> Def
 
 
 def _reordered(reader: Reader) -> Reader | None:
-    """The first two lines of a call have each other's instant."""
-    rows = sorted(reader.rows.get(TABLE, ()), key=_instant)
-    for place, row in enumerate(rows):
-        mine = [at for at, other in enumerate(rows) if other.columns.get("call_id") == row.columns.get("call_id") and at > place]
-        if mine and _instant(rows[mine[0]]) != _instant(row):
-            other = rows[mine[0]]
-            rows[place], rows[mine[0]] = _with(row, timestamp=_instant(other)), _with(other, timestamp=_instant(row))
-            return reader.with_rows(TABLE, rows)
+    """Two lines of a call, one after the other, have each other's instant."""
+    for of_call in reader.rows_of_calls(TABLE).values():
+        for row, other in itertools.pairwise(sorted(of_call, key=_instant)):
+            if _instant(row) != _instant(other):
+                lies = {id(row): _with(row, timestamp=_instant(other)), id(other): _with(other, timestamp=_instant(row))}
+                return reader.with_rows(TABLE, [lies.get(id(each), each) for each in reader.rows[TABLE]])
     return None
 
 

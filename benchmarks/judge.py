@@ -23,12 +23,13 @@ def main() -> None:
     """One row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=10_000, metavar="N")
+    parser.add_argument("--run", type=Path, default=RECORDED, help="a recorded run that takes place so many times at once")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    times = math.ceil(options.calls / len(read_plans(RECORDED)))
+    times = math.ceil(options.calls / len(read_plans(options.run)))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "run"
-        calls = crowd(RECORDED, path, times=times)
+        calls = crowd(options.run, path, times=times)
         lines = sum(text.count("\n") for file in path.rglob("*.jsonl") for text in file.open())
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             row = {"calls": calls, "lines": lines, **pool.apply(judged, (path,))}

@@ -7,24 +7,28 @@ import dataclasses
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from random import Random
 from statistics import median
 
-import yaml
-
+from assertions import panels, rules
+from assertions.facts import Facts
+from assertions.recomputed import Engine
+from harness.measure.series import Reader
 from harness.model import Evidence, Observation, Poll, Row, Sample, Source, UnixNs, value
-from harness.rules import evaluate
-from harness.rules.scale import scaled_rules
+from harness.rules.panelfile import ASKED
 
-RULES = Path(__file__).parents[1] / "deploy" / "monitoring" / "rules" / "recording.yml"
 _SCRAPE_NS = 20_000_000
 """The longest that a scrape lasts: the exporter's text is of some instant in it."""
 _CLOCK_NS = 5_000_000
 """How far the clock of a host that follows NTP may be off."""
+_MS = 1_000_000
+_GROUP_NS = 50_000_000
+"""Rules whose recorded evaluations are no further apart are of one group."""
 _EXPORTERS = (Source.AGENT_EXPORTER, Source.SFU_EXPORTER)
+_MADE = (Source.PROMETHEUS, Source.RULES, Source.PANELS)
+"""Whose samples follow anew."""
 _OWNER = ("job", "instance")
 _STAMPS = ("start_time", "end_time", "timestamp", "executed_at")
 
@@ -44,7 +48,7 @@ class History:
         return self.texts[max(bisect_right(self.since, instant) - 1, 0)]
 
 
-def night(evidence: Evidence, chance: Random, rules: Path = RULES) -> Evidence:
+def night(evidence: Evidence, chance: Random) -> Evidence:
     """One virtual night of the run."""
     histories = {source: _history(evidence, source, chance) for source in _EXPORTERS}
     scrape_ns = round(1e9 * float(evidence.info.settings.get("scrape_interval_s", 15.0)))
@@ -53,19 +57,23 @@ def night(evidence: Evidence, chance: Random, rules: Path = RULES) -> Evidence:
     kept = [
         _otherwise(item, later_ns, clock_ns)
         for item in evidence.observations
-        if not (isinstance(item, Sample | Poll) and item.source in (*_EXPORTERS, Source.RULES))
-        and not (isinstance(item, Sample) and item.source is Source.PROMETHEUS)
+        if not (isinstance(item, Sample | Poll) and item.source in _EXPORTERS) and not (isinstance(item, Sample) and item.source in _MADE)
     ]
     polls = [item for source, history in histories.items() if history for item in _polled(evidence, source, history, chance)]
     samples = list(_scraped(evidence, [history for history in histories.values() if history], later_ns, chance))
-    evaluated = list(_evaluated(evidence, samples, rules, chance))
     info = evidence.info
     assert info.read_at is not None
-    return dataclasses.replace(
+    scraped = dataclasses.replace(
         evidence,
         info=dataclasses.replace(info, read_at=UnixNs(info.read_at + scrape_ns)),
-        observations=(*kept, *polls, *samples, *evaluated),
+        observations=(*kept, *polls, *samples),
     )
+    evaluated = _with(scraped, _evaluated(evidence, scraped, chance))
+    return _with(evaluated, _drawn(evaluated))
+
+
+def _with(evidence: Evidence, more: Iterable[Observation]) -> Evidence:
+    return dataclasses.replace(evidence, observations=(*evidence.observations, *more))
 
 
 def _history(evidence: Evidence, source: Source, chance: Random) -> History | None:
@@ -105,12 +113,13 @@ def _scraped(evidence: Evidence, histories: Sequence[History], later_ns: int, ch
     """Prometheus' raw samples: every scrape as much later, of what the exporter said while it lasted."""
     stored: dict[tuple[tuple[str, str], ...], dict[Key, Sample]] = {}
     instants: dict[tuple[tuple[str, str], ...], set[UnixNs]] = {}
+    exported = {_key(sample) for history in histories for text in history.texts for sample in text}
     for item in evidence.observations:
         if isinstance(item, Sample) and item.source is Source.PROMETHEUS:
             owner = tuple((name, item.labels[name]) for name in _OWNER if name in item.labels)
             stored.setdefault(owner, {}).setdefault(_key(item), item)
             instants.setdefault(owner, set()).add(item.at)
-            if item.name in ("up", "scrape_samples_scraped"):
+            if _key(item) not in exported:
                 yield dataclasses.replace(item, at=UnixNs(item.at + later_ns))
     for owner, series in stored.items():
         for history in histories:
@@ -123,48 +132,42 @@ def _scraped(evidence: Evidence, histories: Sequence[History], later_ns: int, ch
                         yield dataclasses.replace(like, at=scraped_at, value=sample.value)
 
 
-def _evaluated(evidence: Evidence, samples: Sequence[Sample], rules: Path, chance: Random) -> Iterator[Observation]:
-    """What the rules write at another phase of their own, of the samples as they are now."""
-    told = [item for item in evidence.observations if isinstance(item, Sample | Poll) and item.source is Source.RULES]
-    recorded = [item for item in told if isinstance(item, Sample)]
-    yield from (item for item in told if isinstance(item, Poll))
-    if not recorded:
-        return
-    factor = float(evidence.info.settings.get("time_scale", 1.0))
-    every_ns = round(1e9 * float(evidence.info.settings.get("evaluation_interval_s", 15.0)))
-    phase_ns = chance.randint(0, every_ns)
-    lookback_s = float(evidence.info.settings.get("lookback_s", 300.0))
-    instants = sorted({sample.at for sample in recorded})
-    database = _database(samples)
-    names = {sample.name for sample in recorded}
-    for group in scaled_rules(yaml.safe_load(rules.read_text()), factor)["groups"]:
-        for rule in group["rules"]:
-            if rule.get("record") not in names:
-                continue
-            for at in range(instants[0] + phase_ns, instants[-1] + every_ns, every_ns):
-                at_ms = at // 1_000_000
-                for labels, number in evaluate.vector(rule["expr"], database, at_ms / 1000, lookback_s=lookback_s).items():
-                    plain = {name: text for name, text in labels if name != "__name__"}
-                    yield Sample(
-                        source=Source.RULES,
-                        name=rule["record"],
-                        labels={**plain, **rule.get("labels", {})},
-                        value=number,
-                        at=UnixNs(at_ms * 1_000_000),
-                        request=recorded[0].request,
-                    )
+def _evaluated(recorded: Evidence, scraped: Evidence, chance: Random) -> Iterator[Sample]:
+    """What the rules write at another phase of their own, of the samples as they are now; one that is fresh may not be stored yet."""
+    facts, reader = Facts.of(scraped), Reader.of(scraped)
+    engine, every_ns = Engine(facts), round(1e9 * facts.setting("evaluation_interval_s", 15.0))
+    phases: dict[int, int] = {}
+    told: dict[str, list[Sample]] = {}
+    for item in recorded.observations:
+        if isinstance(item, Sample) and item.source is Source.RULES:
+            told.setdefault(item.name, []).append(item)
+    for rule in rules.shipped(reader, facts):
+        if not (before := told.get(rule.record)):
+            continue
+        instants = [sample.at for sample in before]
+        first, last = min(instants), max(instants)
+        # Rules of one group are evaluated together.
+        phase_ns = phases.setdefault(first % every_ns // _GROUP_NS, chance.randint(0, every_ns))
+        stored = engine.stored(rule.expression, reader)
+        for instant in range(first + phase_ns, last + every_ns, every_ns):
+            at = UnixNs(instant // _MS * _MS)
+            hidden = chance.choice(tuple(stored.not_yet_stored(at, at)))
+            for labels, number in stored.vector(rule.expression, at, hidden).items():
+                plain = {name: text for name, text in labels if name != "__name__"}
+                yield dataclasses.replace(before[0], labels=plain, value=number, at=at)
 
 
-def _database(samples: Sequence[Sample]) -> evaluate.Database:
-    found: dict[str, dict[tuple[tuple[str, str], ...], list[tuple[float, float | None]]]] = {}
-    for sample in samples:
-        found.setdefault(sample.name, {}).setdefault(tuple(sorted(sample.labels.items())), []).append(
-            (round(sample.at / 1_000_000) / 1000, sample.value)
-        )
-    return {
-        name: [evaluate.series(name, sorted(points, key=lambda point: point[0]), **dict(labels)) for labels, points in series.items()]
-        for name, series in found.items()
-    }
+def _drawn(evidence: Evidence) -> Iterator[Sample]:
+    """What the panels that were asked of Prometheus show, at the instants of which they were asked."""
+    facts, reader = Facts.of(evidence), Reader.of(evidence)
+    engine = Engine(facts)
+    queries = {each.line.name: each.line.query for each in panels.drawn(reader, facts) if each.line.query is not None}
+    for row in reader.rows.get(ASKED, ()):
+        name = row.columns["line"]
+        for at in row.columns["at"]:
+            for labels, number in engine.vector(queries[name], reader, at).items():
+                plain = {label: text for label, text in labels if label != "__name__"}
+                yield Sample(source=Source.PANELS, name=name, labels=plain, value=number, at=UnixNs(at), request=row.request)
 
 
 def _otherwise(item: Observation, later_ns: int, clock_ns: int) -> Observation:

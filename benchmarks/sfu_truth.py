@@ -17,7 +17,7 @@ from typing import Any
 
 from assertions import jitter, loss, rtt
 from assertions.facts import Facts
-from assertions.ledger import Range, judge
+from assertions.ledger import Memory, Range, judge
 from harness import rundir
 from harness.measure import reports
 from harness.measure.series import Reader
@@ -62,7 +62,7 @@ def figures(evidence: Evidence) -> dict[str, Any]:
     rows = []
     for quantity in (loss, jitter, rtt):
         for tree in quantity.trees(facts):
-            for judged in judge(tree, reader, with_defects=False):
+            for judged in judge(tree, reader, Memory(), with_defects=False):
                 if not judged.step.claim.endswith("/exporter") or judged.said is None:
                     continue
                 for key, may in judged.admitted.parts.items():

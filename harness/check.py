@@ -32,7 +32,7 @@ from assertions import (
 )
 from assertions.chains import Chains
 from assertions.facts import EMBEDDED, Facts
-from assertions.ledger import Judgement, Range, Reading, Step, Tree, differences, judge
+from assertions.ledger import Judgement, Memory, Range, Reading, Step, Tree, differences, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
@@ -120,9 +120,10 @@ def check(evidence: Evidence, *, control: bool = True) -> Findings:
     verdicts = [] if is_drill else [*agent.verdicts(knee.until_the_knee(facts), ruler), *knee.verdicts(evidence, ruler)]
     judgements: list[Judgement] = []
     judged: list[Tree] = []
+    memory = Memory()
     for tree in trees:
         try:
-            found = tuple(judge(tree, reader))
+            found = tuple(judge(tree, reader, memory))
         except Exception as exc:  # the one broad except: evidence that we cannot judge is undecided, and says so
             verdicts += [_unjudged(step, exc) for step in tree.steps]
             continue
@@ -131,7 +132,7 @@ def check(evidence: Evidence, *, control: bool = True) -> Findings:
         verdicts += [_verdict(judgement, facts, reader, ruler) for judgement in found]
     verdicts += alerts.verdicts(facts, reader) if is_drill else (*rtt.verdicts(reader), *pushed.verdicts(facts, reader))
     verdicts += _not_shown(evidence.info, {verdict.claim for verdict in verdicts}, reader)
-    planted = tuple(_planted(judged, judgements, reader, chains)) if control else ()
+    planted = tuple(_planted(judged, judgements, reader, chains, memory)) if control else ()
     return Findings(
         verdicts=tuple(verdicts),
         planted=planted,
@@ -331,17 +332,24 @@ def _unjudged(step: Step, exc: Exception) -> Verdict:
     )
 
 
-def _planted(trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader, chains: Chains) -> Iterator[PlantedLie]:
+def _planted(
+    trees: Sequence[Tree], judgements: Sequence[Judgement], reader: Reader, chains: Chains, memory: Memory
+) -> Iterator[PlantedLie]:
     """Each defect of each hop that passed, told by a copy of the observations: what turns red that was not red before."""
     red = {judgement.step.claim for judgement in judgements if judgement.status is Status.FAIL}
     for judgement in judgements:
         if judgement.status is not Status.PASS or judgement.is_faithful:
             continue
-        for name, told in judgement.lies.items():
+        for name in judgement.defects:
+            so_far = len(reader.known)
+            told = judgement.step.defects[name](reader)
+            assert told is not None
             lie = chains.passed_on(reader, told)
             touched = reader.touched(lie)
-            again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, with_defects=False))
+            again = (each for tree in trees if tree.reads & touched for each in judge(tree, lie, memory, with_defects=False))
             caught = [each.step.claim for each in again if each.status is Status.FAIL and each.step.claim not in red]
+            memory.forget()
+            reader.forget(so_far)
             yield PlantedLie(claim=judgement.step.claim, defect=name, caught_at=tuple(caught))
 
 

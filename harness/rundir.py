@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import secrets
 import threading
@@ -179,7 +181,7 @@ def read_info(path: Path) -> RunInfo:
 
 def read_records(path: Path, plans: tuple[CallPlan, ...], health: tuple[GeneratorHealth, ...] = ()) -> tuple[CallRecord, ...]:
     """What happened to the planned calls, as far as the callers have written it down."""
-    events = [event for file in sorted((path / "events").glob("*.jsonl")) for event in _lines(file, CallEvent)]
+    events = (event for file in sorted((path / "events").glob("*.jsonl")) for event in _lines(file, CallEvent))
     return call_records(plans, events, health)
 
 
@@ -197,6 +199,23 @@ def read_evidence(path: Path) -> Evidence:
 
     Raises UsageError for a directory without run.json, a broken record or a newer schema.
     """
+    with _without_collector():
+        return _evidence(path)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """The cyclic garbage collector rests: all that is read stays, and to look through it again and again takes longer than to read it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _evidence(path: Path) -> Evidence:
     info = read_info(path)
     plans = read_plans(path)
     if info.stopped_after_s is not None:
@@ -216,7 +235,8 @@ def read_evidence(path: Path) -> Evidence:
 
 def _observations(path: Path) -> Iterator[Observation]:
     for source in Source:
-        yield from (_observation(item) for item in _lines(path / "observations" / f"{source}.jsonl", Sample, Row, Poll, *_TOLD))
+        said = _lines(path / "observations" / f"{source}.jsonl", Sample, Row, Poll, *_TOLD)
+        yield from map(_observation, said) if source is Source.REALTIME else said
 
 
 def _observation(item: Any) -> Observation:

@@ -62,7 +62,8 @@ def call_records(plans: Iterable[CallPlan], events: Iterable[CallEvent], health:
     by_call: dict[str, list[CallEvent]] = {}
     for event in events:
         by_call.setdefault(event.call_id, []).append(event)
-    return tuple(_record(plan, by_call.get(plan.call_id, ()), health) for plan in plans)
+    # An event is not needed any more once its call's record is made.
+    return tuple(_record(plan, by_call.pop(plan.call_id, ()), health) for plan in plans)
 
 
 def _record(plan: CallPlan, events: Sequence[CallEvent], health: Sequence[GeneratorHealth]) -> CallRecord:

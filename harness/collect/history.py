@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,12 +51,21 @@ class History:
     @property
     def interval_s(self) -> float:
         """The evaluation interval of groups that name none. 60 s, Prometheus' default, if the server does not show its configuration."""
+        return float(self._configured.get("evaluation_interval_s", 60.0))
+
+    @property
+    def query_offset_s(self) -> float:
+        """How long ago the queries of rules ask for whose groups do not say. 0 if the server does not show its configuration."""
+        return float(self._configured.get("rule_query_offset_s", 0.0))
+
+    @functools.cached_property
+    def _configured(self) -> Mapping[str, Any]:
         from harness.collect.prometheus import intervals
 
         try:
-            return float(intervals(self._get("/api/v1/status/config", {})["yaml"])["evaluation_interval_s"])
+            return intervals(self._get("/api/v1/status/config", {})["yaml"])
         except (Unanswered, KeyError, TypeError):
-            return 60.0
+            return {}
 
     def matching(self, selector: str) -> Sequence[Mapping[str, str]]:
         """Labels of up to 500 series."""

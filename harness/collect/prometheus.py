@@ -201,7 +201,7 @@ def matrix(answer: Mapping[str, Any], *, source: Source, request: str, names: Tr
 
 
 def intervals(config: str) -> dict[str, Any]:
-    """``scrape_interval_s``, ``evaluation_interval_s`` and, for jobs that differ, ``scrape_interval_s_by_job``."""
+    """``scrape_interval_s``, ``evaluation_interval_s``, ``rule_query_offset_s`` and, for jobs that differ, ``scrape_interval_s_by_job``."""
     document = yaml.safe_load(config) or {}
     common = document.get("global") or {}
     scrape_s = seconds(common.get("scrape_interval", "1m"))
@@ -211,6 +211,7 @@ def intervals(config: str) -> dict[str, Any]:
         "scrape_interval_s": scrape_s,
         "scrape_timeout_s": min(seconds(common.get("scrape_timeout", "10s")), scrape_s),
         "evaluation_interval_s": seconds(common.get("evaluation_interval", "1m")),
+        **({"rule_query_offset_s": seconds(common["rule_query_offset"])} if "rule_query_offset" in common else {}),
         **({"scrape_interval_s_by_job": different} if different else {}),
     }
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
+from typing import Any, TypeVar
 
 from harness.measure import reports
 from harness.measure.counters import growth
 from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
 
 Labels = tuple[tuple[str, str], ...]
+Looked = dict[tuple[str, ...], object]
+"""What was looked at, by its place, as it was."""
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @value
@@ -39,9 +45,14 @@ class Reader:
     """What the sources of a run said, indexed."""
 
     timelines: Mapping[Source, Mapping[str, tuple[Timeline, ...]]]
+    """By `series` and `all_of` it is noted what was looked at of them."""
     polls: Mapping[Source, tuple[Poll, ...]]
     rows: Mapping[str, tuple[Row, ...]]
     gaps: Mapping[Source, tuple[Gap, ...]]
+    looked: Looked | None = None
+    """Where it is noted what was looked at. None: it is not."""
+    known: dict[tuple[Hashable, ...], tuple[Any, object]] = field(default_factory=dict, compare=False)
+    """What was calculated of objects that copies share."""
 
     @staticmethod
     def of(evidence: Evidence) -> Reader:
@@ -73,7 +84,70 @@ class Reader:
 
     def series(self, source: Source, name: str) -> tuple[Timeline, ...]:
         """The series called ``name``."""
-        return self.timelines.get(source, {}).get(name, ())
+        found = self._families(source).get(name, ())
+        if self.looked is not None:
+            self.looked.setdefault(("series", source, name), found)
+        return found
+
+    def all_of(self, source: Source) -> Mapping[str, tuple[Timeline, ...]]:
+        """Every series of a source, by name."""
+        found = self._families(source)
+        if self.looked is not None:
+            self.looked.setdefault(("source", source), found)
+        return found
+
+    def _families(self, source: Source) -> Mapping[str, tuple[Timeline, ...]]:
+        return self.timelines.get(source, _NOTHING)
+
+    def watched(self) -> tuple[Reader, Looked]:
+        """The same, and where it will be noted what was looked at."""
+        looked: Looked = {}
+        watched = dataclasses.replace(
+            self,
+            polls=_Watched("polls", self.polls, looked),
+            rows=_Watched("rows", self.rows, looked),
+            gaps=_Watched("gaps", self.gaps, looked),
+            looked=looked,
+        )
+        return watched, looked
+
+    def shows(self, looked: Looked) -> bool:
+        """Everything that was looked at is here as it was there: whatever was calculated of it is the same."""
+        return all(self._at(place) is found for place, found in looked.items())
+
+    def _at(self, place: tuple[str, ...]) -> object:
+        match place:
+            case ("series", source, name):
+                return self._families(Source(source)).get(name, ())
+            case ("source", source):
+                return self._families(Source(source))
+            case ("polls", source):
+                return self.polls.get(Source(source))
+            case ("rows", table):
+                return self.rows.get(table)
+            case ("gaps", source):
+                return self.gaps.get(Source(source))
+        return None
+
+    def once(self, of: Callable[..., V], *pieces: Any) -> V:
+        """``of(*pieces)``, calculated once for these very objects."""
+        key = (of, *[piece if piece.__class__ is str else id(piece) for piece in pieces])
+        if key not in self.known:
+            self.known[key] = (of(*pieces), pieces)  # kept, so that their identity stays theirs
+        found: V = self.known[key][0]
+        return found
+
+    def rows_of_calls(self, table: str) -> Mapping[str, tuple[Row, ...]]:
+        """The rows of ``table`` by ``call_id``, in their order; a copy shares the rows of every call that it leaves as it was."""
+        rows, first = self.rows.get(table, ()), self.known.get((_CALLS, table))
+        if first is None:
+            first = self.known[_CALLS, table] = _calls(rows), rows
+        return self.once(_calls_but_for, *first, rows)
+
+    def forget(self, least: int) -> None:
+        """What was calculated last is not kept, but for so much that was calculated before it."""
+        while len(self.known) > least:
+            self.known.popitem()
 
     def grown(self, timeline: Timeline, source: Source, since: UnixNs, until: UnixNs | None = None) -> float:
         """What a counter grew by after ``since``, up to ``until``. One that was not there when the source was read before began at 0."""
@@ -88,12 +162,17 @@ class Reader:
 
     def with_series(self, source: Source, name: str, change: Callable[[Timeline], Timeline | None]) -> Reader:
         """A copy in which ``source`` says the series called ``name`` otherwise; None takes one away."""
-        changed = tuple(told for timeline in self.series(source, name) if (told := change(timeline)) is not None)
-        names = {**self.timelines.get(source, {}), name: changed}
+        return self.telling(source, name, [told for timeline in self.series(source, name) if (told := change(timeline)) is not None])
+
+    def telling(self, source: Source, name: str, timelines: Sequence[Timeline]) -> Reader:
+        """A copy in which these are what ``source`` says of the series called ``name``."""
+        self.series(source, name)
+        names = {**self._families(source), name: tuple(timelines)}
         return dataclasses.replace(self, timelines={**self.timelines, source: names})
 
     def with_rows(self, table: str, rows: Sequence[Row]) -> Reader:
         """A copy in which ``table`` holds ``rows``."""
+        assert self.looked is None, "what is watched is read"
         return dataclasses.replace(self, rows={**self.rows, table: tuple(rows)})
 
     def touched(self, other: Reader) -> frozenset[str]:
@@ -108,6 +187,51 @@ class Reader:
             if ours[source].get(name) is not theirs[source].get(name)
         }
         return frozenset(tables | names)
+
+
+_NOTHING: Mapping[str, tuple[Timeline, ...]] = {}
+_CALLS = "rows by call"
+_ByCall = Mapping[str, tuple[Row, ...]]
+
+
+def _calls(rows: Iterable[Row], wanted: Collection[str] | None = None) -> _ByCall:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        call_id = str(row.columns.get("call_id"))
+        if wanted is None or call_id in wanted:
+            found.setdefault(call_id, []).append(row)
+    return {call_id: tuple(of_call) for call_id, of_call in found.items()}
+
+
+def _calls_but_for(known: _ByCall, before: Sequence[Row], rows: Sequence[Row]) -> _ByCall:
+    """Of ``rows``, which differ from those ``before`` in one stretch. known: of those before."""
+    least = min(len(before), len(rows))
+    same = next((place for place in range(least) if before[place] is not rows[place]), least)
+    after = next((place for place in range(least - same) if before[-1 - place] is not rows[-1 - place]), least - same)
+    changed = (*before[same : len(before) - after], *rows[same : len(rows) - after])
+    if not changed:
+        return known
+    wanted = frozenset(str(row.columns.get("call_id")) for row in changed)
+    return {**{call_id: of_call for call_id, of_call in known.items() if call_id not in wanted}, **_calls(rows, wanted)}
+
+
+class _Watched(Mapping[K, V]):
+    """A mapping that notes which of its entries were looked at."""
+
+    def __init__(self, kind: str, inner: Mapping[K, V], looked: Looked) -> None:
+        self._kind, self._inner, self._looked = kind, inner, looked
+
+    def __getitem__(self, key: K) -> V:
+        self._looked.setdefault((self._kind, str(key)), self._inner.get(key))
+        return self._inner[key]
+
+    def __iter__(self) -> Iterator[K]:
+        for key in self._inner:
+            self._looked.setdefault((self._kind, str(key)), self._inner[key])
+            yield key
+
+    def __len__(self) -> int:
+        return len(self._inner)
 
 
 def _has(item: Poll | Gap, mark: str) -> bool:

@@ -60,7 +60,7 @@ def lost_percent(life: Life, lost: Sequence[tuple[int, float]], packets_per_s: B
 
     lost: instants and numbers. unsure: packets by which what was expected may be fewer, or more, than a window's length says.
     """
-    if not lost:
+    if not any(number for _, number in lost):
         return NOTHING
     if not all(math.isfinite(number) for _, number in lost):
         return Bounds(lo=0.0, hi=math.inf)

@@ -24,5 +24,8 @@ def void_reason(turn: TurnRecord, late: Iterable[tuple[UnixNs, UnixNs]]) -> str 
 def with_voids(record: CallRecord, health: Iterable[GeneratorHealth]) -> CallRecord:
     """The record with every turn marked that ``health`` of its caller processes forbids using; marks already there stay."""
     late = tuple(interval for process in health for interval in process.late)
-    turns = tuple(dataclasses.replace(turn, void=turn.void or void_reason(turn, late)) for turn in record.turns)
+    reasons = [turn.void or void_reason(turn, late) for turn in record.turns]
+    if all(reason is turn.void for turn, reason in zip(record.turns, reasons, strict=True)):
+        return record
+    turns = tuple(dataclasses.replace(turn, void=reason) for turn, reason in zip(record.turns, reasons, strict=True))
     return dataclasses.replace(record, turns=turns)

@@ -48,17 +48,18 @@ class Phase:
     """``pending`` or ``firing``; an inactive one is absent."""
 
 
-def alert_rules(path: Path, *, interval_s: float = DEFAULT_INTERVAL_S) -> tuple[AlertRule, ...]:
+def alert_rules(path: Path, *, interval_s: float = DEFAULT_INTERVAL_S, query_offset_s: float = 0.0) -> tuple[AlertRule, ...]:
     """The alerting rules of a rule file, in order.
 
-    interval_s: of groups that name none. Raises UsageError with file and line for text that is no rule file and for an expression that is no
-    PromQL.
+    interval_s, query_offset_s: of groups that name none.
+
+    Raises UsageError with file and line for text that is no rule file and for an expression that is no PromQL.
     """
-    return tuple(_rule(entry, str(path), interval_s) for entry in entries(path) if "alert" in entry.rule)
+    return tuple(_rule(entry, str(path), interval_s, query_offset_s) for entry in entries(path) if "alert" in entry.rule)
 
 
-def served_rules(groups: Sequence[Mapping[str, Any]]) -> tuple[AlertRule, ...]:
-    """The alerting rules that a Prometheus runs, from the groups of its /api/v1/rules."""
+def served_rules(groups: Sequence[Mapping[str, Any]], *, query_offset_s: float = 0.0) -> tuple[AlertRule, ...]:
+    """The alerting rules that a Prometheus runs, from the groups of its /api/v1/rules, which do not tell a group's own ``query_offset``."""
     found = []
     for group in groups:
         interval = {"name": group.get("name", ""), "interval": f"{round(float(group['interval']) * 1000)}ms"}
@@ -72,7 +73,9 @@ def served_rules(groups: Sequence[Mapping[str, Any]]) -> tuple[AlertRule, ...]:
                     "labels": rule.get("labels") or {},
                     "annotations": rule.get("annotations") or {},
                 }
-                found.append(_rule(Entry(group=interval, rule=text, line=0), str(group.get("file", "")), DEFAULT_INTERVAL_S))
+                found.append(
+                    _rule(Entry(group=interval, rule=text, line=0), str(group.get("file", "")), DEFAULT_INTERVAL_S, query_offset_s)
+                )
     return tuple(found)
 
 
@@ -157,7 +160,7 @@ def _identity(labels: Labels) -> Labels:
     return tuple(pair for pair in labels if pair[0] != "__name__")
 
 
-def _rule(entry: Entry, path: str, interval_s: float) -> AlertRule:
+def _rule(entry: Entry, path: str, interval_s: float, query_offset_s: float) -> AlertRule:
     group, rule = entry.group, entry.rule
     expression = str(rule.get("expr", ""))
     try:
@@ -176,5 +179,5 @@ def _rule(entry: Entry, path: str, interval_s: float) -> AlertRule:
         labels={str(key): str(text) for key, text in (rule.get("labels") or {}).items()},
         annotations={str(key): str(text) for key, text in (rule.get("annotations") or {}).items()},
         text=rule,
-        query_offset_s=to_ms(str(group.get("query_offset", "0"))) / 1000,
+        query_offset_s=to_ms(str(group["query_offset"])) / 1000 if "query_offset" in group else query_offset_s,
     )

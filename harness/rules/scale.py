@@ -39,7 +39,7 @@ _TOKEN = re.compile(
 )
 _RULE_DURATIONS = ("for", "keep_firing_for")
 _GROUP_DURATIONS = ("interval", "query_offset")
-_INTERVALS = ("scrape_interval", "evaluation_interval")
+_INTERVALS = ("scrape_interval", "evaluation_interval", "rule_query_offset")
 
 
 @value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import math
 import tempfile
 import time
@@ -36,9 +37,10 @@ def audit(options: argparse.Namespace) -> Told:
     with History(options.prometheus, window_s=window_s, budget_s=options.budget) as history:
         names, served = history.names, history.rules
         if options.rules:
-            rules = tuple(rule for path in options.rules for rule in alert_rules(Path(path), interval_s=history.interval_s))
+            read = functools.partial(alert_rules, interval_s=history.interval_s, query_offset_s=history.query_offset_s)
+            rules = tuple(rule for path in options.rules for rule in read(Path(path)))
         else:
-            rules = served_rules(served)
+            rules = served_rules(served, query_offset_s=history.query_offset_s)
         if not rules:
             raise UsageError(f"no alerting rule in {', '.join(options.rules or ()) or options.prometheus}")
 

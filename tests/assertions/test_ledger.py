@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assertions.ledger import Defect, Difference, Kind, Range, Reading, Seen, Step, Thing, Tree, differs, exactly, judge
+from assertions.ledger import Defect, Difference, Kind, Memory, Range, Reading, Seen, Step, Thing, Tree, differs, exactly, judge
 from harness.measure.series import Reader
-from harness.model import Gap, Source, Status, UnixNs
+from harness.model import Gap, Row, Source, Status, UnixNs
 
 NOTHING = Reader(timelines={}, polls={}, rows={}, gaps={})
+ROW = Row(source=Source.ROWS, table="calls", columns={}, at=UnixNs(0), request="")
 GAP = Gap(source=Source.ROWS, at=UnixNs(0), reason="answered 500", request="")
 
 
@@ -32,7 +33,7 @@ def step(claim: str, source: str, seen: Seen, *, wider: float = 0.0, defects: Ma
         return replace(given, parts={("n",): Range(lo=number.lo - wider, hi=number.hi + wider)})
 
     def read(reader: Reader) -> Seen:
-        if reader is NOTHING or isinstance(seen, Gap):
+        if "lie" not in reader.rows or isinstance(seen, Gap):
             return seen
         number = seen.number("n")
         assert number is not None
@@ -54,7 +55,7 @@ def step(claim: str, source: str, seen: Seen, *, wider: float = 0.0, defects: Ma
 def judged(*steps: Step, truth: float = 9) -> list[tuple[str, Status, bool, str]]:
     """Claim, status, acquitted, last hop that was read."""
     tree = Tree(root="truth", truth=reading(truth), steps=steps, reads=frozenset())
-    return [(each.step.claim, each.status, each.is_faithful, each.since) for each in judge(tree, NOTHING)]
+    return [(each.step.claim, each.status, each.is_faithful, each.since) for each in judge(tree, NOTHING, Memory())]
 
 
 def test_honest_hops_pass() -> None:
@@ -183,3 +184,42 @@ def test_at_most_the_hops_that_changed_something_are_blamed(said: list[int], tru
     changes = [before != after for before, after in zip([truth, *said], said, strict=False)]
 
     assert [status is Status.FAIL for _, status, _, _ in judged(*steps, truth=truth)] == changes
+
+
+def watching(asked: list[str], table: str) -> Step:
+    """A hop that says how many rows there are of a table, and notes that it was asked."""
+
+    def read(reader: Reader) -> Seen:
+        asked.append(table)
+        return reading(len(reader.rows.get(table, ())))
+
+    return replace(step(table, "truth", reading(0)), admits=lambda given, _: given, read=read, defects={})
+
+
+def test_a_hop_is_not_asked_again_of_what_a_copy_leaves_as_it_was() -> None:
+    """It gives the same answer."""
+    asked: list[str] = []
+    calls, memory = watching(asked, "calls"), Memory()
+    run = replace(NOTHING, rows={"calls": (), "turns": ()})
+
+    assert memory.seen(calls, run) is memory.seen(calls, run.with_rows("turns", [ROW]))
+    assert asked == ["calls"]
+
+
+def test_a_hop_is_asked_again_of_what_a_copy_says_otherwise() -> None:
+    """Of a table that came, and of one that went."""
+    asked: list[str] = []
+    calls, memory = watching(asked, "calls"), Memory()
+
+    assert [memory.seen(calls, replace(NOTHING, rows=rows)) for rows in ({}, {"calls": (ROW,)}, {})] == [reading(0), reading(1), reading(0)]
+    assert asked == ["calls", "calls"]
+
+
+@given(readings, readings, readings, readings)
+def test_what_is_known_of_an_honest_run_changes_no_difference(one: Reading, other: Reading, admitted: Reading, said: Reading) -> None:
+    """The same claim, held against another pair: it differs if it differs by itself."""
+    memory, hop = Memory(), step("a", "truth", one)
+
+    assert (memory.difference(hop, one, other) is None) == (differs(one, other) is None)
+    assert (memory.difference(hop, admitted, said) is None) == (differs(admitted, said) is None)
+    assert (memory.difference(hop, one, said) is None) == (differs(one, said) is None)

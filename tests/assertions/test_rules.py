@@ -13,6 +13,7 @@ from assertions.rules import P95, shipped
 from harness.check import check
 from harness.measure.series import Reader
 from harness.model import Evidence, Observation, Row, Sample, Source, Status, UnixNs, Verdict
+from harness.rules.panelfile import ASKED
 from tests.fakes import stack, wire
 from tests.fakes.evidence import LATENCIES_S, after, info
 
@@ -207,3 +208,61 @@ def test_a_server_whose_arithmetic_was_never_measured_is_named() -> None:
     assert found.sentence.endswith(
         "to decide it: a server whose arithmetic was measured (Prometheus 2 or 3; VictoriaMetrics but for quantiles), not Mimir 2.15.0"
     )
+
+
+LATE_S = 5.0
+
+
+def looking_back(*, says_so: bool) -> Evidence:
+    """An honest run whose rules look 5 s back: when it was read they had recorded nothing of its last 5 s, and panels were asked before that."""
+
+    def change(item: Observation) -> Observation | None:
+        if isinstance(item, Row) and item.table == "rule file" and says_so:
+            text = str(item.columns["text"]).replace("    rules:\n", "    query_offset: 75s\n    rules:\n")
+            return replace(item, columns={**item.columns, "text": text})
+        if isinstance(item, Row) and item.table == ASKED:
+            return item if item.columns["at"][0] < after(60) else None
+        return (
+            None if isinstance(item, Sample) and item.source in (Source.RULES, Source.PANELS) and item.at > after(70.5 - LATE_S) else item
+        )
+
+    return stack.changed(stack.run(), change)
+
+
+def judged(evidence: Evidence) -> dict[str, Status]:
+    """Of rules and panels."""
+    return {each.claim: each.status for each in check(evidence, control=False).verdicts if each.claim.endswith(("/rule", "/panel"))}
+
+
+def test_rules_that_look_back_record_the_instant_at_which_they_looked() -> None:
+    """Their last value is as old, and so is what panels show of them; windows of production are divided by the time scale."""
+    assert judged(looking_back(says_so=True)) == judged(stack.run())
+
+
+def test_rules_that_look_back_without_being_told_to_have_stopped() -> None:
+    """Five seconds at an evaluation a second."""
+    assert judged(looking_back(says_so=False))["ttfw/rule"] is Status.FAIL
+
+
+def test_a_server_may_tell_all_rules_to_look_back() -> None:
+    """``rule_query_offset`` of its configuration, which is as it is there."""
+    run = looking_back(says_so=False)
+    told = replace(run, info=replace(run.info, settings={**run.info.settings, "rule_query_offset_s": LATE_S}))
+
+    assert judged(told) == judged(stack.run())
+
+
+@pytest.mark.parametrize(("older_s", "status"), [(LATE_S, Status.PASS), (2 * LATE_S, Status.FAIL)])
+def test_a_panel_shows_what_rules_that_look_back_had_recorded_by_then(older_s: float, status: Status) -> None:
+    """Asked for 50.9 s at 50.9 s it shows what they said of 45.7 s, and nothing older."""
+    run = looking_back(says_so=True)
+    values = {item.at: item.value for item in run.observations if isinstance(item, Sample) and item.name == "voice_agent:turns:per_minute"}
+
+    def change(item: Observation) -> Observation:
+        if isinstance(item, Row) and item.table == ASKED and item.columns["at"] == [after(50.9)]:
+            return replace(item, at=after(50.9))
+        if isinstance(item, Sample) and item.name == "agent-performance/turns-per-minute" and item.at == after(50.9):
+            return replace(item, value=values[after(50.7 - older_s)])
+        return item
+
+    assert judged(stack.changed(run, change))["turns/panel"] is status

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from harness.measure.series import Reader
 from harness.model import Gap, Observation, Poll, Row, Sample, Source, UnixNs
 from tests.fakes.evidence import after, evidence
@@ -112,3 +115,63 @@ def test_a_series_may_be_taken_away() -> None:
         Source.AGENT_EXPORTER, "turns", lambda each: each.changed(lambda _, number: number if number > 3 else None)
     ).series(Source.AGENT_EXPORTER, "turns")
     assert timeline.samples == ((after(2), 4),)
+
+
+def row(call_id: str, number: int) -> Row:
+    """One row of a call."""
+    return Row(source=Source.ROWS, table="lines", columns={"call_id": call_id, "number": number}, at=after(0), request=ROWS)
+
+
+def test_what_was_looked_at_is_told_from_what_was_not() -> None:
+    """Of series, of rows, and of what is not there."""
+    told = reader(sample(1, 3), row("a", 1), poll(0))
+    watched, looked = told.watched()
+    watched.series(Source.AGENT_EXPORTER, "turns")
+    watched.rows.get("calls")
+
+    assert told.with_rows("lines", ()).shows(looked)
+    assert not told.with_rows("calls", ()).shows(looked)
+    assert not told.with_series(Source.AGENT_EXPORTER, "turns", lambda each: each.changed(lambda _, number: number)).shows(looked)
+
+
+def test_a_copy_made_of_what_is_watched_depends_on_what_it_was_made_of() -> None:
+    """Not on what the copy says."""
+    told = reader(sample(1, 3))
+    watched, looked = told.watched()
+    watched.with_series(Source.AGENT_EXPORTER, "turns", lambda _: None).series(Source.AGENT_EXPORTER, "turns")
+
+    assert told.shows(looked)
+    assert not told.with_series(Source.AGENT_EXPORTER, "turns", lambda _: None).shows(looked)
+
+
+lines = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=8)
+
+
+@given(lines, st.integers(0, 8), st.integers(0, 8), lines)
+def test_rows_by_call_are_those_of_the_rows(before: list[tuple[str, int]], since: int, until: int, between: list[tuple[str, int]]) -> None:
+    """Of a copy, too, whatever it has in place of some of them; a call that it leaves alone is the same object."""
+    rows = [row(*each) for each in before]
+    told = reader(*rows)
+    other = [*rows[:since], *(row(*each) for each in between), *rows[max(since, until) :]]
+    first, found = told.rows_of_calls("lines"), told.with_rows("lines", other).rows_of_calls("lines")
+
+    assert found == {
+        name: tuple(each for each in other if each.columns["call_id"] == name) for name in {each.columns["call_id"] for each in other}
+    }
+    changed = {name for name, _ in (*between, *before[since : max(since, until)])}
+    assert all(found[name] is of_call for name, of_call in first.items() if name not in changed)
+
+
+def test_what_is_calculated_of_the_same_things_is_calculated_once() -> None:
+    """Until it is forgotten."""
+    told = reader(sample(1, 3))
+    calculated: list[object] = []
+    family = told.series(Source.AGENT_EXPORTER, "turns")
+
+    def count(of: object) -> int:
+        calculated.append(of)
+        return len(calculated)
+
+    assert [told.once(count, family), told.with_rows("lines", ()).once(count, family)] == [1, 1]
+    told.forget(0)
+    assert told.once(count, family) == 2
