@@ -190,9 +190,9 @@ _AGGREGATE: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 _ELEMENTWISE: Mapping[str, Callable[[float], float]] = {
     "abs": abs,
-    "ceil": math.ceil,
-    "floor": math.floor,
-    "exp": math.exp,
+    "ceil": lambda number: float(math.ceil(number)) if math.isfinite(number) else number,
+    "floor": lambda number: float(math.floor(number)) if math.isfinite(number) else number,
+    "exp": functions.exponential,
     "sqrt": lambda number: math.sqrt(number) if number >= 0 else math.nan,
     "ln": functions.logarithm,
     "log2": lambda number: functions.logarithm(number, 2),

@@ -64,6 +64,13 @@ def rounded(number: float, to: float = 1.0) -> float:
     return math.floor(number * inverse + 0.5) / inverse
 
 
+def exponential(number: float) -> float:
+    try:
+        return math.exp(number)
+    except OverflowError:
+        return math.inf
+
+
 def logarithm(number: float, base: float = math.e) -> float:
     if number == 0:
         return -math.inf

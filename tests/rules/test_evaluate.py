@@ -39,6 +39,9 @@ def labels(**pairs: str) -> tuple[tuple[str, str], ...]:
         ("sum(calls_total) unless on () sum(up) > 0", {}),
         ('avg_over_time(up{job="sfu"}[1m]) < 0.5', {}),
         ("count(calls_total) == 2", {(): 2.0}),
+        ("floor(vector(1 / 0))", {(): math.inf}),
+        ("round(ceil(vector(-1 / 0)))", {(): -math.inf}),
+        ("exp(vector(1000))", {(): math.inf}),
     ],
 )
 def test_the_value_is_prometheus_value(expression: str, wanted: dict[object, float]) -> None:
