@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import gzip
 import itertools
 import json
 import sys
@@ -18,6 +19,8 @@ from harness.errors import UsageError
 
 SCHEMA = 1
 """Version of the record format. Raised when a reader of the old format would misread the new one."""
+PACKED = ".gz"
+"""Ends the name of a record file that was packed to be kept."""
 
 V = TypeVar("V")
 
@@ -170,13 +173,13 @@ def write_lines(path: Path, items: Iterable[Any]) -> None:
 
 
 def read_lines(path: Path, *kinds: type[V]) -> Iterator[V]:
-    """The values of a record file. A torn last line is passed over: the writer was stopped in the middle of it.
+    """The values of a record file, packed by gzip if its name ends so. A torn last line is passed over: the writer was stopped in the middle of it.
 
     Raises UsageError with file and line for a newer schema, an unknown type or a line that does not fit its type.
     """
     wanted: tuple[Any, ...] = kinds
     readers: dict[str, Callable[[Any], V]] = {kind.__name__: _reader(kind) for kind in wanted}
-    with path.open() as lines:
+    with gzip.open(path, "rt") if path.suffix == PACKED else path.open() as lines:
         first = 1
         while chunk := list(itertools.islice(lines, _TOGETHER)):
             for number, (raw, data) in enumerate(zip(chunk, _decoded(chunk), strict=True), start=first):

@@ -246,8 +246,11 @@ def _observation(item: Any) -> Observation:
 
 
 def _lines(path: Path, *kinds: type[Any]) -> Iterator[Any]:
-    if path.is_file():
-        yield from codec.read_lines(path, *kinds)
+    """Of the record file, or of what it was packed into to be kept."""
+    for file in (path, path.with_name(path.name + codec.PACKED)):
+        if file.is_file():
+            yield from codec.read_lines(file, *kinds)
+            return
 
 
 def _read_json(path: Path, kind: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,17 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     run.observe(Source.PROMETHEUS, (POLL, SAMPLE))
     path = run.observations / "prometheus.jsonl"
     path.write_text(path.read_text() + codec.line(SAMPLE)[:40])
+
+    assert rundir.read_evidence(run.path).observations == (POLL, SAMPLE)
+
+
+def test_packed_observations_are_read(tmp_path: Path) -> None:
+    """Kept runs are large, and alike from line to line."""
+    run = written(tmp_path)
+    run.observe(Source.PROMETHEUS, (POLL, SAMPLE))
+    path = run.observations / "prometheus.jsonl"
+    path.with_name("prometheus.jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
 
     assert rundir.read_evidence(run.path).observations == (POLL, SAMPLE)
 
