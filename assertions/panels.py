@@ -16,7 +16,7 @@ from assertions.facts import Facts, unread
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing
 from assertions.meaning import Meaning, meaning
 from assertions.recomputed import Engine
-from assertions.rowmeaning import reading, reversed_rows, shown
+from assertions.rowmeaning import reading, reversed_rows, shown, tables
 from assertions.rules import Rule, digits, false_instants, labelled, roundings
 from assertions.words import span
 from harness.measure.series import Reader, Timeline
@@ -194,6 +194,9 @@ class _Hop:
         )
         if found is not None:
             return found
+        needed = dict.fromkeys(table for each in self._ours for table in tables(each.line) if self._is_asked(reader, each.line))
+        if gap := next((gap for table in needed if (gap := unread(reader, Source.ROWS, f"/{table}?"))), None):
+            return gap
         absent = {each.panel.scraped for each in self._ours if self._is_absent(reader, each)}
         if absent and all(self._is_absent(reader, each) for each in self._ours):
             reason = f"no {' and no '.join(sorted(str(job) for job in absent))} is scraped here"

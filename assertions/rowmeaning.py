@@ -79,6 +79,14 @@ def reading(reader: Reader, line: Line, facts: Facts) -> RowReading:
     )
 
 
+def tables(line: Line) -> tuple[str, ...]:
+    """Whose rows say what the line must show. None of the newest rows: their order is in themselves."""
+    computes = line.computes
+    if line.read is None or computes.kind is Kind.NEWEST:
+        return ()
+    return tuple(each for each in (computes.of[0].partition(".")[0], computes.among) if each)
+
+
 def shown(reader: Reader, lines: Sequence[Line], facts: Facts, change: Number) -> Reader | None:
     """A lie: the first of these lines that shows a number shows another."""
     for line in lines:

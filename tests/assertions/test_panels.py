@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.check import check
-from harness.model import Evidence, Observation, Row, Sample, Source, Status, Verdict
+from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, Status, Verdict
 from tests.fakes import stack, wire
 from tests.fakes.evidence import LATENCIES_S
 
@@ -86,6 +86,23 @@ def test_a_row_that_a_panel_does_not_count_is_told() -> None:
     assert "shows 2 calls after the calls, may show 3 calls" in judged(stack.changed(stack.run(), change), "calls/panel").sentence
 
 
+def test_a_panel_of_rows_that_could_not_be_read_is_open() -> None:
+    """It is not accused of what we do not know: a connection was lost, once in eighty runs."""
+    kept = stack.run()
+    request = "http://rest/rest/v1/transcripts?select=*"
+    gap = Gap(source=Source.ROWS, at=kept.observations[-1].at, reason="transcripts: ReadError", request=request)
+    unread = replace(
+        kept,
+        observations=tuple(
+            item for item in kept.observations if getattr(item, "table", "") != "transcripts" and not _reads(item, "transcripts")
+        ),
+        gaps=(*kept.gaps, gap),
+    )
+
+    found = judged(unread, "tools/panel")
+    assert (found.status, found.sentence) == (Status.INCONCLUSIVE, "rows could not be read: transcripts: ReadError")
+
+
 def test_panels_that_were_never_asked_are_open() -> None:
     """The run was interrupted."""
     kept = stack.run()
@@ -109,6 +126,10 @@ def test_what_would_decide_a_panel_is_said(monkeypatch: pytest.MonkeyPatch) -> N
         "to decide it: a network that loses packets (impairment: lossy-2pct-jitter-30ms); calls over more than the 20 s"
         in lossless.sentence
     )
+
+
+def _reads(item: Observation, table: str) -> bool:
+    return isinstance(item, Poll) and item.source is Source.ROWS and f"/{table}?" in item.request
 
 
 def _is_file(item: Observation) -> bool:
