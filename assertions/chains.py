@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from assertions import panels, rules
+from assertions.deciding import usual
 from assertions.facts import Facts
 from assertions.ledger import Reading, Step, Tree
 from assertions.recomputed import Engine
@@ -28,7 +29,7 @@ class Chains:
 
     def joined(self, trees: Sequence[Tree]) -> list[Tree]:
         """The trees with the hops behind them; what has no such tree stands on the raw samples."""
-        found = list(trees)
+        found = [_with_needs(tree) for tree in trees]
         for quantity in self._quantities:
             place, source = _place(found, f"{quantity}/samples")
             step = rules.step(quantity, source, self._rules, self._reader, self._engine, self._facts)
@@ -44,6 +45,13 @@ class Chains:
         """A lie of an earlier hop, with which what is behind it calculates as it should."""
         told = rules.retold(lie, reader.touched(lie), self._rules, self._engine, self._facts)
         return panels.retold(reader, told, reader.touched(told), self._panels, self._engine, self._facts)
+
+
+def _with_needs(tree: Tree) -> Tree:
+    """The tree, each of its steps with what would decide it."""
+    return dataclasses.replace(
+        tree, steps=tuple(step if step.needs else dataclasses.replace(step, needs=usual(step.claim)) for step in tree.steps)
+    )
 
 
 def _place(trees: list[Tree], claim: str) -> tuple[int, str]:

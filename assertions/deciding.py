@@ -1,4 +1,4 @@
-"""What would decide a run in which a rule or a panel could have hidden a defect: longer, other calls, other buckets, another server."""
+"""What would decide a run in which a hop could have hidden a defect: longer, other calls, other buckets, another server."""
 
 from __future__ import annotations
 
@@ -30,6 +30,32 @@ _MOVES: Mapping[str, str] = {
     "history": "two alerts or more in the history (voxproof run alerts)",
 }
 """What makes a quantity show anything but zeros. Of others: calls."""
+
+_ANSWERED = "turns that the agent answers, in calls that are heard to their end by callers that are on time"
+_TOOLS = "turns that call a tool and are answered, in calls that are heard to their end"
+_CLAIMS: Mapping[str, str] = {
+    **dict.fromkeys(("calls/rows", "calls/status", "calls/duration"), "calls that an agent joins and that come to their end"),
+    "calls/realtime": "calls that begin and end while the subscription is proven to deliver",
+    "active/exporter": "calls that last longer than two of our polls, on an agent that nobody else calls",
+    "turns/rows": _ANSWERED,
+    "turns/exporter": _ANSWERED,
+    **dict.fromkeys(("tools/endpoint", "tools/rows", "tools/exporter"), _TOOLS),
+    "ttfw/exporter": f"more {_ANSWERED}; a calibration of this agent that is less wide (voxproof calibrate)",
+    **dict.fromkeys(("stt/exporter", "llm/exporter", "tts/exporter"), "more turns, on a machine that is less busy"),
+    **dict.fromkeys(("sfu/rooms", "sfu/participants"), "calls that last longer than two of our polls"),
+    **dict.fromkeys(("loss/server-reports", "loss/exporter"), "calls of ten seconds or more, on a media server of this machine"),
+    "availability/samples": "targets that we can poll ourselves, for several scrapes",
+    **dict.fromkeys(("pipeline/scrapes", "pipeline/rules"), "a longer run, on a machine that is less busy"),
+    "pipeline/clock": "a server that answers in less time than a scrape",
+    "pipeline/rows": "calls whose rows are written while their clock is known (rpc server_now)",
+}
+_SAMPLES = "calls that move it both early and late in the load"
+"""Of raw samples, which may be missing, or end, wherever nothing moves."""
+
+
+def usual(claim: str) -> str:
+    """What would decide a claim whose own step does not say more of it. Empty: nothing is known."""
+    return _CLAIMS.get(claim, _SAMPLES if claim.endswith("/samples") else "")
 
 
 def needs(
