@@ -86,7 +86,7 @@ class Evaluator:
         moment = _Moment(self, round(at_s * 1000), hidden or {})
         if isinstance(expression, str):
             return _compiled_text(expression)(moment)
-        return (expression if callable(expression) else compiled(expression))(moment)
+        return (expression if callable(expression) else _compiled_tree(expression))(moment)
 
     def vector(self, expression: Expression, at_s: float, *, hidden: Hidden | None = None) -> Vector:
         """As `vector`."""
@@ -236,6 +236,10 @@ def compiled(node: pp.Expr) -> _Compiled:
         return _remembered(node, _call(node))
     msg = f"{type(node).__name__} outside a function"
     raise NotAnalysed(msg)
+
+
+_compiled_tree = functools.lru_cache(maxsize=1024)(compiled)
+"""By identity: a tree that is tried with many inputs is compiled once."""
 
 
 def _remembered(node: pp.Expr, calculate: _Compiled) -> _Compiled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ def inputs(tree: pp.Expr, *, alike: bool = False) -> tuple[Input, ...]:
     return tuple(found)
 
 
+@functools.lru_cache(maxsize=256)
 def widest_s(tree: pp.Expr) -> float:
     """The longest that the expression looks back, subqueries included."""
     looks = [0.0]
