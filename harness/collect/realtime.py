@@ -28,6 +28,8 @@ CANARIES = "realtime_canary"
 CANARY_EVERY_S = 1.0
 PATIENCE_S = 10.0
 """A canary not heard for so long: the client is given up for a new one. Longer than any lag worth the name."""
+NEVER_READY = "never ready"
+"""Why a session ended that was given up at the end of the run."""
 _PAUSE_S = 0.5
 _EAGER_S = 0.2
 """Between canaries until the first one is heard: whoever waits for it waits no longer than it takes."""
@@ -123,7 +125,7 @@ class Listener:
         try:
             await running
         except asyncio.CancelledError:
-            self._break("never ready")
+            self._break(NEVER_READY)
 
     async def _session(self, http: httpx.AsyncClient) -> None:
         options = AsyncClientOptions(httpx_client=http, auto_refresh_token=False, persist_session=False)

@@ -155,7 +155,9 @@ class Sources:
             self._keep(Source.REALTIME, (poll,))
             return
         breaks = [each.reason for each in self._told if isinstance(each, Break)]
-        reason = f"the subscription was never proven to deliver: {breaks[-1] if breaks else 'no canary came back'}"
+        # What the server said tells more than that we gave up.
+        why = next((each for each in reversed(breaks) if each != realtime.NEVER_READY), breaks[-1] if breaks else "no canary came back")
+        reason = f"the subscription was never proven to deliver: {why}"
         self._keep(Source.REALTIME, (Gap(source=Source.REALTIME, at=at, reason=reason, request=self._socket),))
 
     def account(self) -> Account | None:
