@@ -7,7 +7,7 @@ import datetime
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from assertions import calls, turns
 from assertions.facts import USER, Facts, unread
@@ -129,14 +129,18 @@ def _clock(facts: Facts) -> Step:
 
 
 def _rows(facts: Facts) -> Step:
+    records = {record.plan.call_id: record for record in facts.records}
+
     def said(reader: Reader) -> Seen:
         if gap := unread(reader, Source.ROWS, f"/{turns.TABLE}?") or unread(reader, Source.ROWS, f"/{calls.TABLE}?"):
             return gap
-        return Reading(parts={key: said for lags in _lags(reader, facts) for key, (said, _) in lags.items()})
+        return Reading(parts=_of_both(reader, _lag, records))
 
     def admitted(reader: Reader) -> Reading:
-        parts: dict[Key, Thing] = {key: admitted for lags in _lags(reader, facts) for key, (_, admitted) in lags.items()}
-        return Reading(parts=parts, because=("a row is written after what it tells has happened, and before it was read",))
+        return Reading(
+            parts=_of_both(reader, _longest, records),
+            because=("a row is written after what it tells has happened, and before it was read",),
+        )
 
     return Step(
         claim="pipeline/rows",
@@ -144,7 +148,10 @@ def _rows(facts: Facts) -> Step:
         title="rows, how long after",
         admits=lambda _, reader: admitted(reader),
         read=said,
-        defects={"lines are written an hour early": _shifted(-3600.0), "lines are written an hour late": _shifted(3600.0)},
+        defects={
+            "lines are written an hour early": _shifted(-3600.0, records),
+            "lines are written an hour late": _shifted(3600.0, records),
+        },
         show=_show_lag,
         explain=lambda difference: _explain_lag(difference, facts),
         would_catch=lambda admitted, _: "a clock that is wrong" if admitted.parts else "nothing",
@@ -194,38 +201,43 @@ def _because(behind_s: float) -> tuple[str, ...]:
     return (f"this machine was busy: our own polls were {behind_s:.1f} s late in all",) if behind_s else ()
 
 
-Lags = Mapping[Key, tuple[Range, Range]]
-"""Of a row how long after what it tells it was written, and how long that may have been, in seconds."""
+Span = Callable[[int, int, int], Range]
+"""Of three instants: when what a row tells had happened, when it was written, when it was read; in seconds."""
+_Records = Mapping[str, CallRecord]
 
 
-def _lags(reader: Reader, facts: Facts) -> Iterator[Lags]:
+def _lag(since: int, written_at: int, _: int) -> Range:
+    return exactly((written_at - since) / 1e9)
+
+
+def _longest(since: int, _: int, read_at: int) -> Range:
+    return Range(lo=-_MILLISECOND_S, hi=(read_at - since) / 1e9)
+
+
+def _of_both(reader: Reader, span: Span, records: _Records) -> dict[Key, Thing]:
     """Rows of our calls: a call's after it was placed, what the user said after it was said."""
-    for table, lags in ((calls.TABLE, _of_call), (turns.TABLE, _of_lines)):
-        rows = reader.rows_of_calls(table)
-        yield from (reader.once(lags, record, rows.get(record.plan.call_id, ())) for record in facts.records)
+    return {**reader.of_calls(calls.TABLE, _of_call, span, records), **reader.of_calls(turns.TABLE, _of_lines, span, records)}
 
 
-def _of_call(record: CallRecord, rows: Sequence[Row]) -> Lags:
+def _of_call(call_id: str, rows: Sequence[Row], span: Span, records: _Records) -> dict[Key, Thing]:
     told = [(written_at, row.at) for row in rows if (written_at := _instant(row)) is not None]
-    key = ("row", calls.TABLE, record.plan.call_id)
-    return {key: _lag(record.placed_at, *told[-1])} if told and record.placed_at is not None else {}
+    since = records[call_id].placed_at if call_id in records else None
+    return {("row", calls.TABLE, call_id): span(since, *told[-1])} if told and since is not None else {}
 
 
-def _of_lines(record: CallRecord, rows: Sequence[Row]) -> Lags:
-    ended = sorted(turn.user_speech_ended_at for turn in record.turns)
+def _of_lines(call_id: str, rows: Sequence[Row], span: Span, records: _Records) -> dict[Key, Thing]:
+    if call_id not in records:
+        return {}
+    ended = sorted(turn.user_speech_ended_at for turn in records[call_id].turns)
     lines = (row for row in rows if row.columns.get("role") == USER)
     told = sorted((written_at, row.at) for row in lines if (written_at := _instant(row)) is not None)
     if len(told) != len(ended):
         return {}
     # Only then each of them is of the turn in its place.
     return {
-        ("row", turns.TABLE, record.plan.call_id, str(index)): _lag(since, written_at, read_at)
+        ("row", turns.TABLE, call_id, str(index)): span(since, written_at, read_at)
         for index, (since, (written_at, read_at)) in enumerate(zip(ended, told, strict=True), start=1)
     }
-
-
-def _lag(since: int, written_at: int, read_at: int) -> tuple[Range, Range]:
-    return exactly((written_at - since) / 1e9), Range(lo=-_MILLISECOND_S, hi=(read_at - since) / 1e9)
 
 
 def _instant(row: Row) -> int | None:
@@ -322,12 +334,16 @@ def _moved(seconds: float) -> Defect:
     return defect
 
 
-def _shifted(seconds: float) -> Defect:
+def _shifted(seconds: float, records: _Records) -> Defect:
+    """Of one call."""
+
     def defect(reader: Reader) -> Reader | None:
-        found = reader.rows.get(turns.TABLE, ())
-        if all(_instant(row) is None for row in found):
+        call_ids = reversed(reader.calls_in(turns.TABLE))
+        judged = next((each for each in call_ids if _of_lines(each, reader.rows_of_call(turns.TABLE, each), _lag, records)), None)
+        if judged is None:
             return None
-        return reader.with_rows(turns.TABLE, [_later(row, seconds) for row in found])
+        rows = reader.rows[turns.TABLE]
+        return reader.with_rows(turns.TABLE, [_later(row, seconds) if str(row.columns.get("call_id")) == judged else row for row in rows])
 
     return defect
 

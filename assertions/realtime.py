@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assertions.facts import Facts, unread
@@ -76,13 +76,13 @@ class _Proven:
 def _admitted(given: Reading, facts: Facts, reader: Reader) -> Reading:
     """For each row that is there: that it began, and, if it has ended, that it did."""
     proven = reader.once(_proven, facts, reader.rows.get(PROOFS, ()), reader.polls.get(Source.REALTIME, ()))
-    parts: dict[Key, Thing] = {}
-    may_lack: set[Key] = set()
-    for call_id, rows in reader.rows_of_calls("calls").items():
-        if ("rows", call_id) in given.parts and call_id in facts.indices:
-            told, lacking = reader.once(_may_be_told, call_id, rows, proven)
-            parts.update(told)
-            may_lack.update(lacking)
+    parts = reader.of_calls("calls", _may_be_told, proven, facts)
+    may_lack = reader.of_calls("calls", _need_not_be_told, proven, facts)
+    for call_id in reader.calls_in("calls"):
+        if ("rows", call_id) not in given.parts:
+            for key in _may_be_told(call_id, reader.rows_of_call("calls", call_id), proven, facts):
+                parts.pop(key, None)
+                may_lack.pop(key, None)
     because = [
         "each row that is there began once; one that has ended, ended",
         f"told within {LATE_S:g} s, after which the page has looked itself",
@@ -108,33 +108,39 @@ def _proven(facts: Facts, proofs: Sequence[Row], polls: Sequence[Poll]) -> _Prov
     return _Proven(clock=clock, gaps=gaps, began_at=facts.evidence.info.started_at)
 
 
-def _may_be_told(call_id: str, rows: Sequence[Row], proven: _Proven) -> tuple[Mapping[Key, Thing], Collection[Key]]:
-    """Of one call: what may be told of it, and what of that need not be."""
+def _may_be_told(call_id: str, rows: Sequence[Row], proven: _Proven, facts: Facts) -> dict[Key, Thing]:
+    """Of one call what may be told of it."""
     parts: dict[Key, Thing] = {}
-    may_lack: set[Key] = set()
+    if call_id not in facts.indices:
+        return parts
     for change in call_changes([row.columns for row in rows], proven.clock):
         key = ("told", call_id, _what(change.kind, change.key))
-        parts[key] = exactly(1)
-        if is_excused(change, proven.gaps):
-            parts[key] = Range(lo=0, hi=1)
-            may_lack.add(key)
+        parts[key] = Range(lo=0, hi=1) if is_excused(change, proven.gaps) else exactly(1)
         if change.at is not None:
             at_s = (change.at - proven.began_at) / 1e9
             parts["at", *key[1:]] = Range(lo=at_s - change.error_s, hi=at_s + change.error_s + LATE_S)
-            may_lack.add(("at", *key[1:]))
     parts["order", call_id] = frozenset({"in order"})
-    may_lack.add(("order", call_id))
-    return parts, may_lack
+    return parts
+
+
+def _need_not_be_told(call_id: str, rows: Sequence[Row], proven: _Proven, facts: Facts) -> dict[Key, None]:
+    """What of that may be missing: all but that a change was told which somebody must have heard."""
+    parts = _may_be_told(call_id, rows, proven, facts)
+    return {key: None for key, thing in parts.items() if key[0] != "told" or thing != exactly(1)}
 
 
 def _read(reader: Reader, facts: Facts) -> Seen:
     """What was heard of our own calls. A row's heartbeats change nothing that is claimed."""
     if gap := unread(reader, Source.REALTIME):
         return gap
-    parts: dict[Key, Thing] = {}
-    for call_id, heard in _heard(reader, facts).items():
-        parts.update(reader.once(_was_told, call_id, heard, facts))
+    parts = reader.of_calls(HEARD, _of_call, facts)
+    for call_id, heard in _heard_by_row(reader, facts).items():
+        parts.update(_was_told(call_id, heard, facts))
     return Reading(parts=parts)
+
+
+def _of_call(call_id: str, rows: Sequence[Row], facts: Facts) -> Mapping[Key, Thing]:
+    return _was_told(call_id, heard, facts) if call_id in facts.indices and (heard := _of_calls(rows)) else {}
 
 
 def _was_told(call_id: str, heard: Sequence[Heard], facts: Facts) -> Mapping[Key, Thing]:
@@ -153,17 +159,20 @@ def _was_told(call_id: str, heard: Sequence[Heard], facts: Facts) -> Mapping[Key
     return parts
 
 
-def _heard(reader: Reader, facts: Facts) -> Mapping[str, tuple[Heard, ...]]:
-    """What was heard of the table of calls, by our own calls; an older run knows them by the ids of their rows."""
-    groups = reader.rows_of_calls(HEARD)
-    found = {call_id: heard for call_id, rows in groups.items() if call_id in facts.indices and (heard := reader.once(_of_calls, rows))}
-    if nameless := reader.once(_of_calls, groups.get(str(None), ())):
+def _heard_by_row(reader: Reader, facts: Facts) -> Mapping[str, Sequence[Heard]]:
+    """By our own calls what an older run heard, which knows them by the ids of their rows."""
+    found: dict[str, list[Heard]] = {}
+    if nameless := _of_calls(reader.rows_of_call(HEARD, str(None))):
         by_row = {str(row.columns.get("id")): str(row.columns.get("call_id")) for row in reader.rows.get("calls", ())}
         for each in nameless:
             call_id = by_row.get(each.key.partition(" ")[0], "")
             if call_id in facts.indices:
-                found[call_id] = (*found.get(call_id, ()), each)
+                found.setdefault(call_id, []).append(each)
     return found
+
+
+def _heard_of(call_id: str, reader: Reader, facts: Facts) -> Sequence[Heard]:
+    return _of_calls(reader.rows_of_call(HEARD, call_id)) or _heard_by_row(reader, facts).get(call_id, ())
 
 
 def _of_calls(rows: Sequence[Row]) -> tuple[Heard, ...]:
@@ -173,12 +182,12 @@ def _of_calls(rows: Sequence[Row]) -> tuple[Heard, ...]:
 
 def is_heard(call_id: str, reader: Reader, facts: Facts) -> bool:
     """Something was heard of it."""
-    return call_id in _heard(reader, facts)
+    return bool(_heard_of(call_id, reader, facts))
 
 
 def ended_as(reader: Reader, call_id: str, status: str, facts: Facts) -> Reader:
     """A copy in which Realtime passed on, correctly, that the call's row ended as ``status``."""
-    ends = {(each.key, each.at) for each in _heard(reader, facts).get(call_id, ()) if _is_end(each)}
+    ends = {(each.key, each.at) for each in _heard_of(call_id, reader, facts) if _is_end(each)}
 
     def told(row: Row) -> Row:
         if (row.columns.get("key"), row.columns.get("at")) not in ends:
@@ -221,10 +230,11 @@ def _told_otherwise(
     """Of the last call whose events hold one that is wanted, every such event becomes ``change`` of it."""
 
     def defect(reader: Reader) -> Reader | None:
-        calls = [heard for heard in _heard(reader, facts).values() if any(map(wanted, heard))]
-        if not calls:
+        call_ids = (call_id for call_id in reversed((*_heard_by_row(reader, facts), *reader.calls_in(HEARD))) if call_id in facts.indices)
+        heard = next((heard for call_id in call_ids if any(map(wanted, heard := _heard_of(call_id, reader, facts)))), None)
+        if heard is None:
             return None
-        ours = {(each.key, each.at) for each in calls[-1] if wanted(each)}
+        ours = {(each.key, each.at) for each in heard if wanted(each)}
         rows: list[Row] = []
         for row in reader.rows.get(HEARD, ()):
             is_it = (row.columns.get("key"), row.columns.get("at")) in ours

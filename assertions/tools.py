@@ -169,10 +169,7 @@ def _executions(reader: Reader, facts: Facts) -> Seen:
     """The rows, counted by call, tool, arguments and success, and how long they say that it took."""
     if gap := unread(reader, Source.ROWS, MARK):
         return gap
-    parts, free = answers.said(reader, MARK), reader.once(_free, facts)
-    for call_id, rows in reader.rows_of_calls(TABLE).items():
-        parts.update(reader.once(_of_call, call_id, rows, free))
-    return Reading(parts=parts)
+    return Reading(parts={**answers.said(reader, MARK), **reader.of_calls(TABLE, _of_call, reader.once(_free, facts))})
 
 
 def _of_call(call_id: str, rows: Sequence[Row], free: frozenset[tuple[str, str | None]]) -> dict[Key, Thing]:

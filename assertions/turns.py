@@ -90,10 +90,7 @@ def _transcripts(reader: Reader, facts: Facts) -> Seen:
     """The rows, each at the place of the line that it tells; what no line accounts for is numbered on behind them."""
     if gap := unread(reader, Source.ROWS, MARK):
         return gap
-    parts = answers.said(reader, MARK)
-    for call_id, rows in reader.rows_of_calls(TABLE).items():
-        parts.update(reader.once(_of_call, call_id, rows, facts))
-    return Reading(parts=parts)
+    return Reading(parts={**answers.said(reader, MARK), **reader.of_calls(TABLE, _of_call, facts)})
 
 
 def _of_call(call_id: str, rows: Sequence[Row], facts: Facts) -> dict[Key, Thing]:
@@ -192,8 +189,8 @@ def _changed(facts: Facts, change: Callable[[list[Row], int], list[Row]]) -> Def
 
 def _reordered(reader: Reader) -> Reader | None:
     """Two lines of a call, one after the other, have each other's instant."""
-    for of_call in reader.rows_of_calls(TABLE).values():
-        for row, other in itertools.pairwise(sorted(of_call, key=_instant)):
+    for call_id in reader.calls_in(TABLE):
+        for row, other in itertools.pairwise(sorted(reader.rows_of_call(TABLE, call_id), key=_instant)):
             if _instant(row) != _instant(other):
                 lies = {id(row): _with(row, timestamp=_instant(other)), id(other): _with(other, timestamp=_instant(row))}
                 return reader.with_rows(TABLE, [lies.get(id(each), each) for each in reader.rows[TABLE]])

@@ -34,6 +34,8 @@ _STAMPS = ("start_time", "end_time", "timestamp", "executed_at")
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """A series as its exporter names it."""
+Owner = tuple[tuple[str, str], ...]
+"""Job and instance."""
 
 
 @value
@@ -84,11 +86,22 @@ def _history(evidence: Evidence, source: Source, chance: Random) -> History | No
             texts.setdefault(item.at, []).append(item)
     since: list[UnixNs] = []
     before: UnixNs | None = None
+    heard, left = _certain(evidence)
     for poll in sorted(polls, key=lambda poll: poll.at):
         if poll.at in texts:
-            since.append(poll.at if before is None else UnixNs(chance.randint(before, poll.at)))
+            # A call whose agent was heard had been counted by then; one that was not over had not been counted down.
+            earliest = max((at for at in left if before is not None and before < at < poll.at), default=before)
+            latest = min((at for at in heard if before is not None and before < at < poll.at), default=poll.at)
+            since.append(poll.at if earliest is None else UnixNs(chance.randint(min(earliest, latest), latest)))
         before = poll.at
     return History(since=tuple(since), texts=tuple(tuple(texts[at]) for at in sorted(texts))) if since else None
+
+
+def _certain(evidence: Evidence) -> tuple[list[UnixNs], list[UnixNs]]:
+    """When the agent of each call was first heard, and when its caller left."""
+    words = [[record.greeted_at, *(turn.first_word_at for turn in record.turns)] for record in evidence.records]
+    heard = [min(at for at in each if at is not None) for each in words if any(each)]
+    return heard, [record.left_at for record in evidence.records if record.left_at is not None]
 
 
 def _polled(evidence: Evidence, source: Source, history: History, chance: Random) -> Iterator[Observation]:
@@ -110,26 +123,35 @@ def _polled(evidence: Evidence, source: Source, history: History, chance: Random
 
 
 def _scraped(evidence: Evidence, histories: Sequence[History], later_ns: int, chance: Random) -> Iterator[Sample]:
-    """Prometheus' raw samples: every scrape as much later, of what the exporter said while it lasted."""
-    stored: dict[tuple[tuple[str, str], ...], dict[Key, Sample]] = {}
-    instants: dict[tuple[tuple[str, str], ...], set[UnixNs]] = {}
-    exported = {_key(sample) for history in histories for text in history.texts for sample in text}
-    for item in evidence.observations:
-        if isinstance(item, Sample) and item.source is Source.PROMETHEUS:
-            owner = tuple((name, item.labels[name]) for name in _OWNER if name in item.labels)
-            stored.setdefault(owner, {}).setdefault(_key(item), item)
-            instants.setdefault(owner, set()).add(item.at)
-            if _key(item) not in exported:
-                yield dataclasses.replace(item, at=UnixNs(item.at + later_ns))
+    """Prometheus' raw samples: every scrape as much later, of what the exporter said while it lasted; of what we did not read, what it was."""
+    stored: dict[Owner, dict[str, dict[Key, Sample]]] = {}
+    instants: dict[Owner, set[UnixNs]] = {}
+    recorded = [item for item in evidence.observations if isinstance(item, Sample) and item.source is Source.PROMETHEUS]
+    for item in recorded:
+        stored.setdefault(_owner(item), {}).setdefault(item.name, {}).setdefault(_key(item), item)
+        instants.setdefault(_owner(item), set()).add(item.at)
+    anew: set[tuple[Owner, Key]] = set()
     for owner, series in stored.items():
         for history in histories:
-            if not any(_key(sample) in series for text in history.texts for sample in text):
-                continue
-            for at in sorted(instants[owner]):
+            exported = {_key(sample): sample for text in history.texts for sample in text}
+            like = {key: found for key, sample in exported.items() if (found := _like(sample, series.get(sample.name, {}))) is not None}
+            anew.update((owner, _key(found)) for found in like.values())
+            for at in sorted(instants[owner]) if like else ():
                 scraped_at = UnixNs(at + later_ns)
                 for sample in history.at(scraped_at + chance.randint(0, _SCRAPE_NS)):
-                    if (like := series.get(_key(sample))) is not None:
-                        yield dataclasses.replace(like, at=scraped_at, value=sample.value)
+                    if (found := like.get(_key(sample))) is not None:
+                        yield dataclasses.replace(found, at=scraped_at, value=sample.value)
+    yield from (dataclasses.replace(item, at=UnixNs(item.at + later_ns)) for item in recorded if (_owner(item), _key(item)) not in anew)
+
+
+def _owner(sample: Sample) -> Owner:
+    return tuple((name, sample.labels[name]) for name in _OWNER if name in sample.labels)
+
+
+def _like(exported: Sample, series: Mapping[Key, Sample]) -> Sample | None:
+    """The series of Prometheus that an exported one is stored as: relabelling may have dropped labels."""
+    labels = set(_key(exported)[1])
+    return next((found for (_, own), found in series.items() if labels.issuperset(own)), None)
 
 
 def _evaluated(recorded: Evidence, scraped: Evidence, chance: Random) -> Iterator[Sample]:
@@ -149,7 +171,9 @@ def _evaluated(recorded: Evidence, scraped: Evidence, chance: Random) -> Iterato
         # Rules of one group are evaluated together.
         phase_ns = phases.setdefault(first % every_ns // _GROUP_NS, chance.randint(0, every_ns))
         stored = engine.stored(rule.expression, reader)
-        for instant in range(first + phase_ns, last + every_ns, every_ns):
+        # From before the run on: where its samples came earlier than they did, it speaks earlier.
+        earlier = -(-(first + phase_ns - recorded.info.started_at) // every_ns) * every_ns
+        for instant in range(first + phase_ns - earlier, last + every_ns, every_ns):
             at = UnixNs(instant // _MS * _MS)
             hidden = chance.choice(tuple(stored.not_yet_stored(at, at)))
             for labels, number in stored.vector(rule.expression, at, hidden).items():

@@ -36,6 +36,7 @@ from assertions.ledger import Judgement, Memory, Range, Reading, Step, Tree, dif
 from assertions.ruler import straightness
 from harness.measure.series import Reader
 from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
+from harness.rundir import without_collector
 
 _QUANTITIES = (calls, active, turns, barge_ins, tools, ttfw, stages, sfu, loss, jitter, rtt, availability, pipeline)
 _OURS = ("spoken", "provoked", "heard", "wire")
@@ -109,6 +110,11 @@ def check(evidence: Evidence, *, control: bool = True) -> Findings:
 
     control: lies are planted, too; most of the time goes into them.
     """
+    with without_collector():
+        return _findings(evidence, control=control)
+
+
+def _findings(evidence: Evidence, *, control: bool) -> Findings:
     facts, reader, ruler = Facts.of(evidence), Reader.of(evidence), straightness(evidence)
     is_drill = evidence.info.scenario.drill is not None
     facts = dataclasses.replace(facts, others=None if is_drill else others.why(facts, reader))

@@ -199,13 +199,13 @@ def read_evidence(path: Path) -> Evidence:
 
     Raises UsageError for a directory without run.json, a broken record or a newer schema.
     """
-    with _without_collector():
+    with without_collector():
         return _evidence(path)
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """The cyclic garbage collector rests: all that is read stays, and to look through it again and again takes longer than to read it."""
+def without_collector() -> Iterator[None]:
+    """The cyclic garbage collector rests: a run holds no cycles, and to look through it again and again takes longer than to read and to judge it."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -5,23 +5,29 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.model import CallRecord, Control, Impaired, Observation, Poll, Reports, Sample, Source, UnixNs
+from harness.model import CallRecord, Control, Impaired, Poll, Reports, Source, UnixNs
 
 LOST, JITTER = "reported_lost", "reported_jitter_s"
 
 
-def observations(records: Iterable[CallRecord]) -> Iterator[Observation]:
-    """What the server's reports said, by call (``call``), as if it had been read: ``reported_lost`` and ``reported_jitter_s``."""
+def polls(records: Iterable[CallRecord]) -> Iterator[Poll]:
+    """One a call that was reported to, as if its reports had been read."""
     for record in records:
-        said = of(record, "up")
-        if said is None:
+        if (said := of(record, "up")) is not None:
+            yield Poll(source=Source.SFU_REPORTS, at=said.at[-1], took_s=0.0, count=len(said.at), request=_request(record))
+
+
+def series(records: Iterable[CallRecord]) -> Iterator[tuple[str, str, tuple[tuple[UnixNs, float], ...], str]]:
+    """What the server's reports said: ``reported_lost`` and ``reported_jitter_s``, the call, its samples in time, and what finds them again."""
+    for record in records:
+        if (said := of(record, "up")) is None:
             continue
-        request = f"events: reports of call-{record.plan.index}"
-        yield Poll(source=Source.SFU_REPORTS, at=said.at[-1], took_s=0.0, count=len(said.at), request=request)
         for name, values in ((LOST, said.lost), (JITTER, said.jitter_s)):
-            for at, number in zip(said.at, values, strict=True):
-                labels = {"call": record.plan.call_id}
-                yield Sample(source=Source.SFU_REPORTS, name=name, labels=labels, value=float(number), at=at, request=request)
+            yield name, record.plan.call_id, tuple(sorted(zip(said.at, map(float, values), strict=True))), _request(record)
+
+
+def _request(record: CallRecord) -> str:
+    return f"events: reports of call-{record.plan.index}"
 
 
 def of(record: CallRecord, direction: str) -> Reports | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field
 from typing import Any, TypeVar
 
 from harness.measure import reports
 from harness.measure.counters import growth
-from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
+from harness.model import CallRecord, Evidence, Gap, Observation, Poll, Row, Sample, Source, UnixNs, value
 
 Labels = tuple[tuple[str, str], ...]
 Looked = dict[tuple[str, ...], object]
@@ -57,10 +57,10 @@ class Reader:
     @staticmethod
     def of(evidence: Evidence) -> Reader:
         """The index of ``evidence``, what the media server reported to our callers included."""
-        said = (*evidence.observations, *reports.observations(evidence.records))
+        polls = (item for item in evidence.observations if isinstance(item, Poll))
         return Reader(
-            timelines=_timelines(said),
-            polls=_by_source(item for item in said if isinstance(item, Poll)),
+            timelines={**_timelines(evidence.observations), **_reported(evidence.records)},
+            polls=_by_source((*polls, *reports.polls(evidence.records))),
             rows=_by_table(item for item in evidence.observations if isinstance(item, Row)),
             gaps=_gaps(evidence.gaps),
         )
@@ -137,12 +137,41 @@ class Reader:
         found: V = self.known[key][0]
         return found
 
-    def rows_of_calls(self, table: str) -> Mapping[str, tuple[Row, ...]]:
-        """The rows of ``table`` by ``call_id``, in their order; a copy shares the rows of every call that it leaves as it was."""
-        rows, first = self.rows.get(table, ()), self.known.get((_CALLS, table))
-        if first is None:
-            first = self.known[_CALLS, table] = _calls(rows), rows
-        return self.once(_calls_but_for, *first, rows)
+    def of_calls(self, table: str, of: Callable[..., Mapping[K, V]], *more: Any) -> dict[K, V]:
+        """``of(call_id, rows, *more)`` for every call that has rows in ``table``, put together; its keys are the call's own.
+
+        A copy is asked only for the calls of which it has other rows.
+        """
+        first = self._first(table)
+        whole, by_call = self.once(_of_all, first, of, *more)
+        found: dict[K, V] = dict(whole)
+        for call_id, rows in self._changed(table).items():
+            for key in by_call.get(call_id, ()):
+                del found[key]
+            found.update(of(call_id, rows, *more) if rows else {})
+        return found
+
+    def calls_in(self, table: str) -> list[str]:
+        """Every ``call_id`` of ``table``."""
+        changed = self._changed(table)
+        return [*(call_id for call_id in self._first(table).places if call_id not in changed), *(each for each in changed if changed[each])]
+
+    def rows_of_call(self, table: str, call_id: str) -> tuple[Row, ...]:
+        """The rows of one call, in their order."""
+        first, changed = self._first(table), self._changed(table)
+        return changed[call_id] if call_id in changed else tuple(first.rows[place] for place in first.places.get(call_id, ()))
+
+    def _first(self, table: str) -> _Calls:
+        """The first that was asked for."""
+        rows = self.rows.get(table, ())
+        if (_CALLS, table) not in self.known:
+            self.known[_CALLS, table] = _Calls.of(rows), None
+        found: _Calls = self.known[_CALLS, table][0]
+        return found
+
+    def _changed(self, table: str) -> Mapping[str, tuple[Row, ...]]:
+        """The rows of the calls that have others than there were first."""
+        return self.once(_changed, self._first(table), self.rows.get(table, ()))
 
     def forget(self, least: int) -> None:
         """What was calculated last is not kept, but for so much that was calculated before it."""
@@ -191,28 +220,67 @@ class Reader:
 
 _NOTHING: Mapping[str, tuple[Timeline, ...]] = {}
 _CALLS = "rows by call"
-_ByCall = Mapping[str, tuple[Row, ...]]
 
 
-def _calls(rows: Iterable[Row], wanted: Collection[str] | None = None) -> _ByCall:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        call_id = str(row.columns.get("call_id"))
-        if wanted is None or call_id in wanted:
-            found.setdefault(call_id, []).append(row)
+@value
+class _Calls:
+    """The rows of one table, and where those of each call are."""
+
+    rows: tuple[Row, ...]
+    places: Mapping[str, Sequence[int]]
+
+    @staticmethod
+    def of(rows: tuple[Row, ...]) -> _Calls:
+        places: dict[str, list[int]] = {}
+        for place, row in enumerate(rows):
+            places.setdefault(_call_of(row), []).append(place)
+        return _Calls(rows=rows, places=places)
+
+
+def _call_of(row: Row) -> str:
+    return str(row.columns.get("call_id"))
+
+
+def _of_all(first: _Calls, of: Callable[..., Mapping[K, V]], *more: Any) -> tuple[dict[K, V], dict[str, Sequence[K]]]:
+    found: dict[K, V] = {}
+    by_call: dict[str, Sequence[K]] = {}
+    for call_id, places in first.places.items():
+        told = of(call_id, tuple([first.rows[place] for place in places]), *more)
+        by_call[call_id] = tuple(told)
+        found.update(told)
+    return found, by_call
+
+
+def _changed(first: _Calls, rows: tuple[Row, ...]) -> Mapping[str, tuple[Row, ...]]:
+    wanted = frozenset(map(_call_of, _unlike(first.rows, rows)))
+    found: dict[str, list[Row]] = {call_id: [] for call_id in wanted}
+    for row in rows if wanted else ():
+        if (call_id := _call_of(row)) in wanted:
+            found[call_id].append(row)
     return {call_id: tuple(of_call) for call_id, of_call in found.items()}
 
 
-def _calls_but_for(known: _ByCall, before: Sequence[Row], rows: Sequence[Row]) -> _ByCall:
-    """Of ``rows``, which differ from those ``before`` in one stretch. known: of those before."""
-    least = min(len(before), len(rows))
-    same = next((place for place in range(least) if before[place] is not rows[place]), least)
-    after = next((place for place in range(least - same) if before[-1 - place] is not rows[-1 - place]), least - same)
-    changed = (*before[same : len(before) - after], *rows[same : len(rows) - after])
-    if not changed:
-        return known
-    wanted = frozenset(str(row.columns.get("call_id")) for row in changed)
-    return {**{call_id: of_call for call_id, of_call in known.items() if call_id not in wanted}, **_calls(rows, wanted)}
+def _unlike(before: Sequence[Row], after: Sequence[Row]) -> Iterator[Row]:
+    """Rows that are not in both, one after the other; where more than one in a row is not, all that follow."""
+    place, other = 0, 0
+    while before is not after and place < len(before) and other < len(after):
+        if before[place] is after[other]:
+            place, other = place + 1, other + 1
+            continue
+        yield before[place]
+        yield after[other]
+        following = before[place + 1 : place + 2], after[other + 1 : other + 2]
+        if following[0] and following[0][0] is after[other]:
+            place += 1
+        elif following[1] and following[1][0] is before[place]:
+            other += 1
+        elif following[0] and following[1] and following[0][0] is following[1][0]:
+            place, other = place + 1, other + 1
+        else:
+            break
+    if before is not after:
+        yield from before[place:]
+        yield from after[other:]
 
 
 class _Watched(Mapping[K, V]):
@@ -248,6 +316,14 @@ def _timelines(observations: Iterable[Observation]) -> dict[Source, dict[str, tu
         source: {name: tuple(_timeline(name, samples) for samples in series.values()) for name, series in names.items()}
         for source, names in found.items()
     }
+
+
+def _reported(records: Sequence[CallRecord]) -> dict[Source, dict[str, tuple[Timeline, ...]]]:
+    """What the media server's reports said to our callers."""
+    families: dict[str, list[Timeline]] = {}
+    for name, call_id, samples, request in reports.series(records):
+        families.setdefault(name, []).append(Timeline(name=name, labels={"call": call_id}, samples=samples, request=request))
+    return {Source.SFU_REPORTS: {name: tuple(found) for name, found in families.items()}} if families else {}
 
 
 def _timeline(name: str, samples: list[Sample]) -> Timeline:

@@ -67,7 +67,7 @@ def test_without_impairments_a_round_trip_is_all_the_ways() -> None:
 
 def test_reports_are_read_as_a_source() -> None:
     """One poll a call, two series."""
-    found = list(reports.observations([call(0.001)]))
+    (poll,) = reports.polls([call(0.001)])
 
-    assert {item.source for item in found} == {Source.SFU_REPORTS}
-    assert [getattr(item, "name", "poll") for item in found] == ["poll", reports.LOST, reports.JITTER]
+    assert (poll.source, poll.count) == (Source.SFU_REPORTS, 1)
+    assert [(name, len(samples)) for name, _, samples, _ in reports.series([call(0.001)])] == [(reports.LOST, 1), (reports.JITTER, 1)]

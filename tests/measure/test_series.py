@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import given
@@ -149,17 +150,28 @@ lines = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=
 
 @given(lines, st.integers(0, 8), st.integers(0, 8), lines)
 def test_rows_by_call_are_those_of_the_rows(before: list[tuple[str, int]], since: int, until: int, between: list[tuple[str, int]]) -> None:
-    """Of a copy, too, whatever it has in place of some of them; a call that it leaves alone is the same object."""
+    """Of a copy, too, whatever it has in place of some of them; it asks again for no call that it leaves alone."""
+    asked: list[str] = []
+
+    def numbers(call_id: str, rows: Sequence[Row]) -> dict[str, list[int]]:
+        asked.append(call_id)
+        return {call_id: [each.columns["number"] for each in rows]}
+
+    def expected(rows: list[Row]) -> dict[str, list[int]]:
+        return {name: [each.columns["number"] for each in rows if each.columns["call_id"] == name] for name, _ in (*before, *between)}
+
     rows = [row(*each) for each in before]
     told = reader(*rows)
     other = [*rows[:since], *(row(*each) for each in between), *rows[max(since, until) :]]
-    first, found = told.rows_of_calls("lines"), told.with_rows("lines", other).rows_of_calls("lines")
+    copy = told.with_rows("lines", other)
 
-    assert found == {
-        name: tuple(each for each in other if each.columns["call_id"] == name) for name in {each.columns["call_id"] for each in other}
-    }
-    changed = {name for name, _ in (*between, *before[since : max(since, until)])}
-    assert all(found[name] is of_call for name, of_call in first.items() if name not in changed)
+    assert told.of_calls("lines", numbers) == {name: found for name, found in expected(rows).items() if found}
+    asked.clear()
+    assert copy.of_calls("lines", numbers) == {name: found for name, found in expected(other).items() if found}
+    assert set(asked) <= {name for name, _ in (*between, *before[since : max(since, until)])}
+    assert {
+        name: [each.columns["number"] for each in copy.rows_of_call("lines", name)] for name in copy.calls_in("lines")
+    } == copy.of_calls("lines", numbers)
 
 
 def test_what_is_calculated_of_the_same_things_is_calculated_once() -> None:
