@@ -4,6 +4,7 @@ panels say what follows."""
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -36,11 +37,13 @@ def crowd(recorded: Path, directory: Path, *, times: int) -> int:
         if (recorded / name).is_file():
             shutil.copy(recorded / name, directory / name)
     codec.write_lines(directory / "plans.jsonl", (_plan(plan, copy, len(plans)) for copy in range(times) for plan in plans))
-    for file in sorted((*(recorded / "events").glob("*.jsonl"), *(recorded / "observations").glob("*.jsonl"))):
-        path = directory / file.relative_to(recorded)
+    for file in sorted((*(recorded / "events").iterdir(), *(recorded / "observations").iterdir())):
+        is_packed = file.suffix == codec.PACKED
+        path = directory / file.parent.name / (file.stem if is_packed else file.name)
         path.parent.mkdir(exist_ok=True)
+        text = gzip.decompress(file.read_bytes()).decode() if is_packed else file.read_text()
         with path.open("w") as out:
-            for raw in file.read_text().splitlines():
+            for raw in text.splitlines():
                 out.writelines(json.dumps(line, separators=(",", ":")) + "\n" for line in _grown(json.loads(raw), times))
     facts, reader = Facts.of(evidence), Reader.of(evidence)
     told = Chains(reader, facts).passed_on(reader, _grown_reader(reader, times))

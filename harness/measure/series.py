@@ -267,17 +267,18 @@ def _unlike(before: Sequence[Row], after: Sequence[Row]) -> Iterator[Row]:
         if before[place] is after[other]:
             place, other = place + 1, other + 1
             continue
-        yield before[place]
-        yield after[other]
-        following = before[place + 1 : place + 2], after[other + 1 : other + 2]
-        if following[0] and following[0][0] is after[other]:
-            place += 1
-        elif following[1] and following[1][0] is before[place]:
-            other += 1
-        elif following[0] and following[1] and following[0][0] is following[1][0]:
-            place, other = place + 1, other + 1
-        else:
+        following, others = before[place + 1 : place + 2], after[other + 1 : other + 2]
+        is_gone = bool(following) and following[0] is after[other]
+        is_new = not is_gone and bool(others) and others[0] is before[place]
+        is_other = bool(following) and bool(others) and following[0] is others[0]
+        if not (is_gone or is_new or is_other):
             break
+        if not is_new:
+            yield before[place]
+            place += 1
+        if is_new or not is_gone:
+            yield after[other]
+            other += 1
     if before is not after:
         yield from before[place:]
         yield from after[other:]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,11 +151,9 @@ lines = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=
 
 @given(lines, st.integers(0, 8), st.integers(0, 8), lines)
 def test_rows_by_call_are_those_of_the_rows(before: list[tuple[str, int]], since: int, until: int, between: list[tuple[str, int]]) -> None:
-    """Of a copy, too, whatever it has in place of some of them; it asks again for no call that it leaves alone."""
-    asked: list[str] = []
+    """Of a copy, too, whatever it has in place of some of them."""
 
     def numbers(call_id: str, rows: Sequence[Row]) -> dict[str, list[int]]:
-        asked.append(call_id)
         return {call_id: [each.columns["number"] for each in rows]}
 
     def expected(rows: list[Row]) -> dict[str, list[int]]:
@@ -166,12 +165,37 @@ def test_rows_by_call_are_those_of_the_rows(before: list[tuple[str, int]], since
     copy = told.with_rows("lines", other)
 
     assert told.of_calls("lines", numbers) == {name: found for name, found in expected(rows).items() if found}
-    asked.clear()
     assert copy.of_calls("lines", numbers) == {name: found for name, found in expected(other).items() if found}
-    assert set(asked) <= {name for name, _ in (*between, *before[since : max(since, until)])}
     assert {
         name: [each.columns["number"] for each in copy.rows_of_call("lines", name)] for name in copy.calls_in("lines")
     } == copy.of_calls("lines", numbers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [*rows[:2], *rows[3:]],
+        lambda rows: [*rows[:3], *rows[2:]],
+        lambda rows: [*rows[:2], row("b", 9), *rows[3:]],
+        lambda rows: [*rows[:5], row("b", 9)],
+    ],
+    ids=["lost", "doubled", "other", "last"],
+)
+def test_a_copy_is_asked_only_for_the_calls_of_which_it_has_other_rows(change: Callable[[list[Row]], list[Row]]) -> None:
+    """One row of one call is lost, doubled or another."""
+    rows = [row(name, number) for number, name in enumerate("ababab")]
+    rows[2] = row("b", 2)
+    told, asked = reader(*rows), list[str]()
+
+    def count(call_id: str, found: Sequence[Row]) -> dict[str, int]:
+        asked.append(call_id)
+        return {call_id: len(found)}
+
+    told.of_calls("lines", count)
+    asked.clear()
+    told.with_rows("lines", change(rows)).of_calls("lines", count)
+
+    assert asked == ["b"]
 
 
 def test_what_is_calculated_of_the_same_things_is_calculated_once() -> None:
