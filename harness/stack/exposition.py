@@ -26,7 +26,7 @@ def without(text: str, metric: str) -> str:
 
 
 def multiplied(text: str, metric: str, by: float) -> str:
-    """A histogram as it would be had every observation been multiplied: a slip of units.
+    """A gauge or a counter multiplied, or a histogram as it would be had every observation been: a slip of units, or something counted twice.
 
     What lies inside a bucket is unknown, so each observation counts as its bucket's upper bound; for a factor beyond the bounds' span
     (seconds to milliseconds) the result is exact: all of them are over the last bound.
@@ -51,7 +51,7 @@ def _multiplied_line(line: str, metric: str, by: float, counts: Mapping[str, lis
     match = _LINE.match(line)
     if not match:
         return line
-    if match["name"] == f"{metric}_sum":
+    if match["name"] in (metric, f"{metric}_sum"):
         number = float(match["value"]) * by
     elif match["name"] == f"{metric}_bucket":
         labels = dict(_LABEL.findall(match["labels"]))

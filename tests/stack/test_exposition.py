@@ -45,6 +45,11 @@ def test_doubled() -> None:
     assert [line.rpartition(" ")[2] for line in lines if "_bucket" in line] == ["0.0", "1.0", "3.0", "4.0"]
 
 
+def test_a_plain_metric_is_multiplied() -> None:
+    """A gauge that is added up twice."""
+    assert multiplied("rooms 3.0\nrooms_other 1.0\n", "rooms", 2) == "rooms 6.0\nrooms_other 1.0\n"
+
+
 def test_by_one_changes_no_number() -> None:
     """An honest factor is no defect."""
 
