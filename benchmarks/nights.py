@@ -26,9 +26,7 @@ def main() -> None:
     """One row, and the claims that were not passed on some night."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nights", type=int, default=1000, metavar="N")
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[RUNS / name for name in HEALTHY], metavar="RUN", help="recorded healthy runs"
-    )
+    parser.add_argument("--runs", nargs="+", type=Path, default=[RUNS / name for name in HEALTHY], metavar="RUN", help="recorded runs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     began = time.perf_counter()
@@ -39,15 +37,14 @@ def main() -> None:
 
 
 def judged(run: Path, seed: int) -> tuple[str, dict[str, str]]:
-    """The status of one virtual night, and every claim that did not pass in it, save those that the recording itself leaves open."""
-    findings = check(night(_evidence(run), Random(seed)))
-    is_open = _open(run)
-    return findings.status.value, {
-        verdict.claim: f"{verdict.status}: {verdict.sentence}"
-        for verdict in findings.verdicts
-        if verdict.status is not Status.PASS
-        and not verdict.blind
-        and not (verdict.status is Status.INCONCLUSIVE and verdict.claim in is_open)
+    """The worst status of the claims of one virtual night that the recording passes, and every one that did not pass in it.
+
+    What the recording itself leaves open, or has red because a defect was seeded, is not looked at, and no lies are planted.
+    """
+    passed = _passed(run)
+    verdicts = [verdict for verdict in check(night(_evidence(run), Random(seed)), control=False).verdicts if verdict.claim in passed]
+    return Status.worst(verdict.status for verdict in verdicts).value, {
+        verdict.claim: f"{verdict.status}: {verdict.sentence}" for verdict in verdicts if verdict.status is not Status.PASS
     }
 
 
@@ -66,9 +63,8 @@ def _evidence(run: Path) -> Evidence:
 
 
 @cache
-def _open(run: Path) -> frozenset[str]:
-    """What the recording cannot decide: an older one lacks whole sources."""
-    return frozenset(verdict.claim for verdict in check(_evidence(run)).verdicts if verdict.status is Status.INCONCLUSIVE)
+def _passed(run: Path) -> frozenset[str]:
+    return frozenset(verdict.claim for verdict in check(_evidence(run), control=False).verdicts if verdict.status is Status.PASS)
 
 
 if __name__ == "__main__":

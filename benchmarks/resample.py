@@ -86,11 +86,11 @@ def _history(evidence: Evidence, source: Source, chance: Random) -> History | No
             texts.setdefault(item.at, []).append(item)
     since: list[UnixNs] = []
     before: UnixNs | None = None
-    heard, left = _certain(evidence)
+    heard, turned = _certain(evidence)
     for poll in sorted(polls, key=lambda poll: poll.at):
         if poll.at in texts:
-            # A call whose agent was heard had been counted by then; one that was not over had not been counted down.
-            earliest = max((at for at in left if before is not None and before < at < poll.at), default=before)
+            # A call whose agent was heard had been counted by then; one that was not yet placed, or not yet over, had not been.
+            earliest = max((at for at in turned if before is not None and before < at < poll.at), default=before)
             latest = min((at for at in heard if before is not None and before < at < poll.at), default=poll.at)
             since.append(poll.at if earliest is None else UnixNs(chance.randint(min(earliest, latest), latest)))
         before = poll.at
@@ -98,10 +98,10 @@ def _history(evidence: Evidence, source: Source, chance: Random) -> History | No
 
 
 def _certain(evidence: Evidence) -> tuple[list[UnixNs], list[UnixNs]]:
-    """When the agent of each call was first heard, and when its caller left."""
+    """When the agent of each call was first heard; when it was placed, and when its caller left."""
     words = [[record.greeted_at, *(turn.first_word_at for turn in record.turns)] for record in evidence.records]
     heard = [min(at for at in each if at is not None) for each in words if any(each)]
-    return heard, [record.left_at for record in evidence.records if record.left_at is not None]
+    return heard, [at for record in evidence.records for at in (record.placed_at, record.left_at) if at is not None]
 
 
 def _polled(evidence: Evidence, source: Source, history: History, chance: Random) -> Iterator[Observation]:
