@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -37,13 +38,16 @@ def main() -> None:
 
 
 def judged(run: Path, seed: int) -> tuple[str, dict[str, str]]:
-    """The worst status of the claims of one virtual night that the recording passes, and every one that did not pass in it.
+    """The status of one virtual night, and every claim that did not pass in it: FAIL if one is red, else what the required ones are.
 
     What the recording itself leaves open, or has red because a defect was seeded, is not looked at, and no lies are planted.
     """
     passed = _passed(run)
     verdicts = [verdict for verdict in check(night(_evidence(run), Random(seed)), control=False).verdicts if verdict.claim in passed]
-    return Status.worst(verdict.status for verdict in verdicts).value, {
+    requires = _evidence(run).info.scenario.requires
+    is_red = any(verdict.status is Status.FAIL for verdict in verdicts)
+    required = [verdict.status for verdict in verdicts if any(fnmatchcase(verdict.claim, pattern) for pattern in requires)]
+    return (Status.FAIL if is_red else Status.worst(required)).value, {
         verdict.claim: f"{verdict.status}: {verdict.sentence}" for verdict in verdicts if verdict.status is not Status.PASS
     }
 
