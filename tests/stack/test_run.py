@@ -30,6 +30,23 @@ TURN = """\
     reply: The weather is sunny in London. Can I help with more?
     tool: {name: lookup_weather, arguments: {city: London}}
 """
+IMPATIENT = """\
+summary: one caller who talks the agent down, and one who hangs up while it speaks
+agent: ref-agent
+greeting: Hello, how can I help?
+calls: 2
+hang_up: {every: 2, after_s: 5}
+turns:
+  - prompt: weather
+    reply: The weather is sunny in London. Can I help with more?
+    tool: {name: lookup_weather, arguments: {city: London}}
+  - prompt: opening-hours
+    reply: We are open from nine to five.
+    barge_in_after_s: 0.4
+  - prompt: goodbye
+    reply: Goodbye.
+requires: [calls/*, active/exporter, active/samples, turns/rows, turns/samples, barge-ins/*]
+"""
 
 
 class Voxproof:
@@ -100,6 +117,17 @@ def test_smoke_is_green_and_repeats_offline(voxproof: Voxproof) -> None:
     (voxproof.run / "verdicts.json").unlink()
     checked = subprocess.run((sys.executable, "-m", "harness.cli", "check", str(voxproof.run)), capture_output=True, check=False)
     assert (checked.returncode, (voxproof.run / "verdicts.json").read_bytes()) == (0, before)
+
+
+@pytest.mark.stack
+def test_callers_who_interrupt_or_hang_up_are_told_as_they_were(voxproof: Voxproof) -> None:
+    """The reply that was talked down is a row of what had been spoken; the call that its caller ended is completed, and short."""
+    (voxproof.directory / "impatient.yaml").write_text(IMPATIENT)
+    voxproof.start("run", "impatient.yaml")
+
+    assert voxproof.wait() == 0, voxproof.out.read_text() + voxproof.err.read_text()
+    assert [record.outcome for record in voxproof.evidence().records] == [CallOutcome.COMPLETED, CallOutcome.HUNG_UP]
+    assert {voxproof.verdicts()[claim] for claim in ("barge-ins/rows", "calls/status", "calls/duration")} == {"pass"}
 
 
 @pytest.mark.stack
