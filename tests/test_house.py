@@ -110,3 +110,10 @@ def test_every_test_states_its_fact() -> None:
     ]
 
     assert silent == []
+
+
+def test_steps_look_at_series_where_it_is_noted() -> None:
+    """By `Reader.series` and its like: a lie about what was looked at otherwise would be judged by what was made before it."""
+    looking = [name for name in python_files() if name.startswith("assertions/")]
+
+    assert found(re.compile(r"\.timelines\b"), looking) == []
