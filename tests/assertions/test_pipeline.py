@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.check import check
 from harness.model import Evidence, Gap, Observation, Poll, Row, Sample, Source, Status, Verdict
+from harness.rundir import read_evidence
 from tests.fakes import stack
 from tests.fakes.evidence import after, info
+
+RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 
 
 def verdict(evidence: Evidence, claim: str) -> Verdict:
@@ -79,6 +83,31 @@ def test_a_target_that_is_gone_is_not_up() -> None:
     assert verdict(honest, "availability/samples").status is Status.PASS
     assert "10 down" in verdict(honest, "availability/samples").says or "11 down" in verdict(honest, "availability/samples").says
     assert "that voice-agent was up" in verdict(lying, "availability/samples").sentence
+
+
+def test_a_probe_of_a_server_that_answers_does_not_fail() -> None:
+    """A recorded run: it is the process whose exporter we polled meanwhile. Of the gateway, which we did not, nothing is said."""
+    recorded = read_evidence(RUNS / "healthy")
+    probes = [item for item in recorded.observations if isinstance(item, Sample) and item.name == "probe_success"]
+    in_the_middle = sorted(item.at for item in probes)[len(probes) // 2]
+
+    def failing(is_health: bool) -> Evidence:
+        return stack.changed(
+            recorded,
+            lambda item: (
+                replace(item, value=0.0)
+                if isinstance(item, Sample)
+                and item.name == "probe_success"
+                and abs(item.at - in_the_middle) < 2 * 10**9
+                and item.labels["instance"].endswith("/health") == is_health
+                else item
+            ),
+        )
+
+    server, gateway = (verdict(failing(is_health), "availability/samples") for is_health in (False, True))
+
+    assert (server.status, gateway.status) == (Status.FAIL, Status.PASS)
+    assert server.sentence.startswith("Prometheus says that livekit, probed, was down")
 
 
 def test_missing_scrapes_are_counted() -> None:
