@@ -232,7 +232,8 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         "slo/missing-agents": scenario.slo.missing_agents,
         "slo/doubled-agents": scenario.slo.doubled_agents,
     }
-    if alerts.REAL in scenario.requires and (scenario.drill is None or not scenario.drill.real_faults):
+    # A pattern asks for what this drill can show; a name asks for itself.
+    if alerts.REAL in (scenario.asked or scenario.requires) and (scenario.drill is None or not scenario.drill.real_faults):
         reasons.append(f"{alerts.REAL}: only with --real-faults, which asks for it by itself")
     for claim in _required(scenario, CLAIMS):
         quantity = claim.partition("/")[0]

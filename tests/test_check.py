@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from assertions import rules
 from harness.check import CLAIMS, check, undecidable
 from harness.model import CallOutcome, Evidence, Findings, Gap, Observation, Poll, Row, Sample, Slo, Source, Status, UnixNs
+from harness.verbs.running import order
 from tests.fakes import stack
 from tests.fakes.evidence import LATENCIES_S, TURNS, after, health, info, plan, record, scenario
 
+SCENARIOS = Path(__file__).parents[1] / "scenarios"
 SHIPPED = tuple(claim for claim in CLAIMS if not claim.startswith(("slo/", "load/", "alerts/", "barge-ins/")))
 
 
@@ -300,9 +303,18 @@ def test_a_pattern_asks_for_what_the_target_can_show() -> None:
     assert undecidable(scenario(requires=("turns/rows",), asked=("turns/rows",)), {"rows": "no key"}) != ()
 
 
-def test_a_plan_that_can_decide_is_not_refused() -> None:
-    """The shipped scenario."""
-    assert undecidable(scenario(), {}) == ()
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_plan_can_decide_what_it_requires(path: Path) -> None:
+    """On a stack that shows everything: none is refused before its first call."""
+    assert undecidable(order(str(path), target_path=None, argv=()).scenario, {}) == ()
+
+
+def test_a_claim_of_real_faults_that_is_asked_for_by_name_needs_them() -> None:
+    """A pattern does not ask for it."""
+    asked = "alerts/real: only with --real-faults, which asks for it by itself"
+
+    assert asked in undecidable(scenario(requires=("alerts/real",), asked=("alerts/real",)), {})
+    assert asked not in undecidable(scenario(requires=("alerts/real",), asked=("alerts/*",)), {})
 
 
 def test_evidence_that_we_cannot_judge_is_open_and_says_so() -> None:

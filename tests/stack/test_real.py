@@ -83,7 +83,7 @@ def test_a_small_file_system_is_seen_inside_alone(tmp_path: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
-@pytest.mark.stack
+@pytest.mark.soak
 def test_burnt_processors_are_seen_as_proc_admits(tmp_path: Path) -> None:
     """Every value that the real rule has of the real exporter lies within what was watched beside it, at whatever phase it was scraped."""
     clock, said = Clock.start(), list[Watched]()
