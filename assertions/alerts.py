@@ -15,14 +15,14 @@ from assertions.facts import Facts
 from assertions.ledger import Defect, Difference, Key, Kind, Range, Reading, Seen, Step, Thing, Tree, exactly
 from assertions.words import plural
 from harness.measure.series import Reader
-from harness.model import Evidence, Gap, Light, Source, Status, UnixNs, Verdict
+from harness.model import REAL_FAULTS, Evidence, Gap, Light, Source, Status, UnixNs, Verdict
 from harness.rules import delivery, real
 from harness.rules.drills import BY_NAME, Fault
 from harness.rules.real import Plan
 from harness.rules.windows import Admitted, Window, whole
 
 ROOT = "drilled"
-SILENT, REAL = "alerts/silent", "alerts/real"
+SILENT = "alerts/silent"
 _TABLES = frozenset({"alert_truth", "alert_states", "deliveries", "alerts_history"})
 Parts = dict[Key, Thing]
 
@@ -430,7 +430,7 @@ def _really(story: Story, plan: Plan) -> Verdict:
         held.append(f"{alert}{copied} {plural(count, 'time')}")
     said = f"made to fire in earnest, by /proc: {', '.join(held) or 'none'}"
     return Verdict(
-        claim=REAL,
+        claim=REAL_FAULTS,
         light=Light.MONITORING,
         status=Status.INCONCLUSIVE if doubts else Status.PASS,
         hop="processor, memory and disk",

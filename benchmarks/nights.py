@@ -9,7 +9,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -44,9 +43,9 @@ def judged(run: Path, seed: int) -> tuple[str, dict[str, str]]:
     """
     passed = _passed(run)
     verdicts = [verdict for verdict in check(night(_evidence(run), Random(seed)), control=False).verdicts if verdict.claim in passed]
-    requires = _evidence(run).info.scenario.requires
+    scenario = _evidence(run).info.scenario
     is_red = any(verdict.status is Status.FAIL for verdict in verdicts)
-    required = [verdict.status for verdict in verdicts if any(fnmatchcase(verdict.claim, pattern) for pattern in requires)]
+    required = [verdict.status for verdict in verdicts if scenario.is_required(verdict.claim)]
     return (Status.FAIL if is_red else Status.worst(required)).value, {
         verdict.claim: f"{verdict.status}: {verdict.sentence}" for verdict in verdicts if verdict.status is not Status.PASS
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 
 from assertions import (
     active,
@@ -35,7 +34,7 @@ from assertions.facts import EMBEDDED, Facts
 from assertions.ledger import Judgement, Memory, Range, Reading, Step, Tree, differences, judge
 from assertions.ruler import straightness
 from harness.measure.series import Reader
-from harness.model import Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
+from harness.model import REAL_FAULTS, Evidence, Findings, Gap, Light, PlantedLie, Ruler, RunInfo, Scenario, Source, Status, UnixNs, Verdict
 from harness.rundir import without_collector
 
 _QUANTITIES = (calls, active, turns, barge_ins, tools, ttfw, stages, sfu, loss, jitter, rtt, availability, pipeline)
@@ -151,7 +150,7 @@ def _findings(evidence: Evidence, *, control: bool) -> Findings:
 
 def _not_shown(info: RunInfo, told: Collection[str], reader: Reader) -> Iterator[Verdict]:
     """Required claims that nothing speaks of because the target shows nothing of them: a source that it has not, a rule that it has not."""
-    for claim in _required(info.scenario, CLAIMS):
+    for claim in filter(info.scenario.is_required, CLAIMS):
         if claim in told:
             continue
         gaps = (reader.gap(source) for source in CLAIMS[claim])
@@ -233,9 +232,9 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         "slo/doubled-agents": scenario.slo.doubled_agents,
     }
     # A pattern asks for what this drill can show; a name asks for itself.
-    if alerts.REAL in (scenario.asked or scenario.requires) and (scenario.drill is None or not scenario.drill.real_faults):
-        reasons.append(f"{alerts.REAL}: only with --real-faults, which asks for it by itself")
-    for claim in _required(scenario, CLAIMS):
+    if REAL_FAULTS in (scenario.asked or scenario.requires) and not scenario.is_required(REAL_FAULTS):
+        reasons.append(f"{REAL_FAULTS}: only with --real-faults, which asks for it by itself")
+    for claim in filter(scenario.is_required, CLAIMS):
         quantity = claim.partition("/")[0]
         if (quantity == "alerts") is not (scenario.drill is not None):
             reasons.append(
@@ -258,13 +257,6 @@ def undecidable(scenario: Scenario, blind: Mapping[str, str]) -> tuple[str, ...]
         if claim in (scenario.asked or scenario.requires):
             reasons += [f"{claim}: the target declares {source} blind: {blind[source]}" for source in CLAIMS[claim] if source in blind]
     return tuple(reasons)
-
-
-def _required(scenario: Scenario, claims: Sequence[str] | Mapping[str, object]) -> list[str]:
-    is_real = scenario.drill is not None and scenario.drill.real_faults
-    # Asked for by --real-faults, whatever the scenario asks for.
-    chosen = (claim for claim in claims if claim != alerts.REAL or is_real)
-    return [claim for claim in chosen if claim == alerts.REAL or any(fnmatchcase(claim, pattern) for pattern in scenario.requires)]
 
 
 def _verdict(judgement: Judgement, facts: Facts, reader: Reader, ruler: Ruler) -> Verdict:
@@ -368,7 +360,9 @@ def _status(scenario: Scenario, verdicts: Sequence[Verdict], planted: Sequence[P
     blind = {verdict.claim for verdict in verdicts if verdict.blind is not None}
     # Whoever gave no panels has none that could lie.
     has_panels = any(claim.endswith("/panel") for claim in told)
-    required = [claim for claim in _required(scenario, CLAIMS) if claim not in blind and (has_panels or not claim.endswith("/panel"))]
+    required = [
+        claim for claim in filter(scenario.is_required, CLAIMS) if claim not in blind and (has_panels or not claim.endswith("/panel"))
+    ]
     statuses = [told[claim].status if claim in told else Status.INCONCLUSIVE for claim in required]
     if not all(lie.is_localised for lie in planted):
         statuses.append(Status.INCONCLUSIVE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, NewType, TypeVar, dataclass_transform
 
 UnixNs = NewType("UnixNs", int)
@@ -610,6 +611,10 @@ class KneeSearch:
     """No call is placed any more once a step has broken a limit."""
 
 
+REAL_FAULTS = "alerts/real"
+"""The claim that faults were done in earnest."""
+
+
 @value
 class Scenario:
     """What a run does and what it must decide; ``scenarios/*.yaml``."""
@@ -649,6 +654,12 @@ class Scenario:
     """Share of the words of a caller's sentence that a recogniser may get wrong. None: none, the agent is scripted."""
     peers: PeerMode = PeerMode.SINGLE
     """Of every call."""
+
+    def is_required(self, claim: str) -> bool:
+        """The run must decide it; ``requires`` may hold patterns. What only real faults show they ask for, whatever else is asked for."""
+        if claim == REAL_FAULTS:
+            return self.drill is not None and self.drill.real_faults
+        return any(fnmatchcase(claim, pattern) for pattern in self.requires)
 
 
 @value

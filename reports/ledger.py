@@ -8,7 +8,7 @@ from dataclasses import field
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
-from harness.model import CallRecord, Evidence, Findings, Gap, Light, PlantedLie, Source, Status, Verdict, value
+from harness.model import REAL_FAULTS, CallRecord, Evidence, Findings, Gap, Light, PlantedLie, Source, Status, Verdict, value
 from reports.words import offset, quantity, since, word
 
 METRIC_HOPS = ("exporter", "samples", "rule", "panel", "pixel")
@@ -107,7 +107,7 @@ def failed(findings: Findings) -> tuple[Verdict, ...]:
 
 def is_required(evidence: Evidence, claim: str) -> bool:
     """The scenario must decide this claim; ``requires`` may hold patterns such as ``ttfw/*``."""
-    return any(fnmatchcase(claim, pattern) for pattern in evidence.info.scenario.requires)
+    return evidence.info.scenario.is_required(claim)
 
 
 def undecided(findings: Findings) -> tuple[Verdict, ...]:
@@ -123,12 +123,10 @@ def blind(findings: Findings) -> tuple[Verdict, ...]:
 def unjudged(evidence: Evidence, findings: Findings) -> tuple[str, ...]:
     """What the scenario requires and no verdict speaks of. Whoever gave no panels has none that could lie."""
     claims = [verdict.claim for verdict in findings.verdicts]
-    required = evidence.info.scenario.requires
+    scenario = evidence.info.scenario
+    required = tuple(each for each in scenario.requires if each != REAL_FAULTS or scenario.is_required(each))
     if not any(claim.endswith("/panel") for claim in claims):
         required = tuple(pattern for pattern in required if not pattern.endswith("/panel"))
-    drill = evidence.info.scenario.drill
-    if drill is None or not drill.real_faults:  # a pattern does not ask for it
-        required = tuple(pattern for pattern in required if pattern != "alerts/real")
     return tuple(pattern for pattern in required if not any(fnmatchcase(claim, pattern) for claim in claims))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.check import CLAIMS, _required, undecidable
+from harness.check import CLAIMS, undecidable
 from harness.drill import _heard, _plans, drill, scaled
 from harness.errors import UsageError
 from harness.model import Drill, Grade, Scenario
@@ -105,6 +105,6 @@ def test_real_faults_are_of_a_drill() -> None:
     wanted = order("alerts-cycle", target_path=None, argv=(), real_faults=True).scenario
 
     assert wanted.drill.real_faults
-    assert _required(wanted, CLAIMS)[-1] == "alerts/real"
+    assert list(filter(wanted.is_required, CLAIMS))[-1] == "alerts/real"
     with pytest.raises(UsageError, match="is no drill; try alerts-cycle"):
         order("smoke", target_path=None, argv=(), real_faults=True)
