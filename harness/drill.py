@@ -57,6 +57,7 @@ from harness.rules.scale import scaled_expression
 from harness.rules.windows import Window
 from harness.run import placed
 from harness.rundir import RunDir, read_records
+from harness.stack.beside import beside
 
 if TYPE_CHECKING:
     from harness.run import Order, Progress
@@ -328,7 +329,7 @@ def _calling(order: Order, run_dir: RunDir, stack: RunningStack, plans: tuple[Ca
     if not plans:
         yield
         return
-    target, is_over = stack.target, threading.Event()
+    target = stack.target
     env = {
         **order.environ,
         "LIVEKIT_URL": target.livekit_url,
@@ -336,20 +337,15 @@ def _calling(order: Order, run_dir: RunDir, stack: RunningStack, plans: tuple[Ca
         "LIVEKIT_API_SECRET": target.livekit_api_secret,
     }
 
-    def tick() -> None:
-        if is_over.is_set():
-            raise KeyboardInterrupt  # what a person's would do: callers leave, and what they wrote is kept
+    def place(is_over: threading.Event) -> None:
+        def tick() -> None:
+            if is_over.is_set():
+                raise KeyboardInterrupt  # what a person's would do: callers leave, and what they wrote is kept
 
-    def place() -> None:
         place_calls(run_dir.path, env=env, limit_s=plans[-1].due_s + 120.0, tick=tick)
 
-    thread = threading.Thread(target=place, name="calls")
-    thread.start()
-    try:
+    with beside(place, "calls", is_daemon=False):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 @contextmanager
@@ -371,9 +367,9 @@ def _watching(bench: Bench, run_dir: RunDir, clock: Clock, scrape_s: float) -> I
 @contextmanager
 def _stalls(run_dir: RunDir, clock: Clock) -> Iterator[None]:
     """How late a thread of ours wakes up at most: so late may be anything on this machine that waits for its turn."""
-    is_over, longest_s = threading.Event(), 0.0
+    longest_s = 0.0
 
-    def nap() -> None:
+    def nap(is_over: threading.Event) -> None:
         nonlocal longest_s
         before = clock.now()
         while not is_over.wait(_NAP_S):
@@ -381,13 +377,10 @@ def _stalls(run_dir: RunDir, clock: Clock) -> Iterator[None]:
             longest_s = max(longest_s, (after - before) / 1e9 - _NAP_S)
             before = after
 
-    thread = threading.Thread(target=nap, name="stalls", daemon=True)
-    thread.start()
     try:
-        yield
+        with beside(nap, "stalls"):
+            yield
     finally:
-        is_over.set()
-        thread.join()
         columns = {"longest_s": round(longest_s, 4)}
         run_dir.observe(Source.FAULTS, (Row(source=Source.FAULTS, table="stalls", columns=columns, at=clock.now(), request="drill"),))
 

@@ -14,6 +14,7 @@ import yaml
 
 from harness.errors import UsageError
 from harness.model import value
+from harness.stack.beside import beside
 from harness.stack.exposition import multiplied, total, without
 from harness.stack.proxy import Answer, Forward, Proxy, Request, Rule
 
@@ -64,16 +65,16 @@ def rules_seed(defect: Defect | None) -> Callable[[Mapping[str, Any]], dict[str,
     """What becomes of a parsed rule file before it is scaled."""
     if defect is None or defect.seam != "rules":
         return dict
-    replaced = defect.parameters["expressions"]
+    return lambda document: with_expressions(document, defect.parameters["expressions"])
 
-    def seeded(document: Mapping[str, Any]) -> dict[str, Any]:
-        copied = copy.deepcopy(dict(document))
-        for group in copied["groups"]:
-            for rule in group["rules"]:
-                rule["expr"] = replaced.get(rule.get("record"), rule["expr"])
-        return copied
 
-    return seeded
+def with_expressions(document: Mapping[str, Any], expressions: Mapping[str, str]) -> dict[str, Any]:
+    """The rules in which records and alerts of these names have these expressions."""
+    found: dict[str, Any] = copy.deepcopy(dict(document))
+    for group in found["groups"]:
+        for rule in group["rules"]:
+            rule["expr"] = expressions.get(rule.get("record") or rule.get("alert"), rule["expr"])
+    return found
 
 
 class Seams:
@@ -194,20 +195,14 @@ def _as_if_done(request: Request) -> Answer:
 @contextmanager
 def _wiped(directory: Path) -> Iterator[None]:
     """Files below ``directory`` vanish as they appear, as under a janitor of temporary files; who has one open does not notice."""
-    is_over = threading.Event()
 
-    def wipe() -> None:
+    def wipe(is_over: threading.Event) -> None:
         while not is_over.wait(_WIPE_EVERY_S):
             for path in directory.glob("*.db"):
                 path.unlink(missing_ok=True)
 
-    thread = threading.Thread(target=wipe, name="wipe", daemon=True)
-    thread.start()
-    try:
+    with beside(wipe, "wipe"):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _read(path: Path) -> Defect:

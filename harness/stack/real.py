@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from harness.clock import Clock
 from harness.rules.real import Machine, Plan, Watched
 from harness.stack import fault
+from harness.stack.beside import beside
 
 if TYPE_CHECKING:
     from harness.stack.embedded import RunningStack
@@ -158,9 +159,8 @@ def looks(subjects: Collection[str], disk: SmallDisk | None) -> Mapping[str, Loo
 @contextmanager
 def watch(looks: Mapping[str, Look], seen: Seen, *, clock: Clock, every_s: float, told_s: float = 10.0) -> Iterator[None]:
     """Each counter is looked at while the block lasts; what was seen is told every ``told_s``, and at the end."""
-    is_over = threading.Event()
 
-    def record() -> None:
+    def record(is_over: threading.Event) -> None:
         while not is_over.is_set():
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in looks}
             until = clock.now() + round(told_s * 1e9)
@@ -177,13 +177,8 @@ def watch(looks: Mapping[str, Look], seen: Seen, *, clock: Clock, every_s: float
                 if points:
                     seen(name, Watched(at_s=tuple(at for at, _ in points), values=tuple(number for _, number in points)))
 
-    thread = threading.Thread(target=record, name="watch", daemon=True)
-    thread.start()
-    try:
+    with beside(record, "watch"):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _no_disk(scratch: Path) -> str | None:

@@ -69,16 +69,6 @@ def seeded_rules(document: Mapping[str, Any], sabotage: Sequence[Sabotage]) -> d
     return found
 
 
-def with_expressions(document: Mapping[str, Any], expressions: Mapping[str, str]) -> dict[str, Any]:
-    """The rules in which alerts of these names have these expressions: no defect, and said of the run."""
-    found: dict[str, Any] = copy.deepcopy(dict(document))
-    for group in found["groups"]:
-        for rule in group["rules"]:
-            if rule.get("alert") in expressions:
-                rule["expr"] = expressions[rule["alert"]]
-    return found
-
-
 def seeded_route(document: Mapping[str, Any], sabotage: Sequence[Sabotage]) -> dict[str, Any]:
     """Alertmanager's configuration with the defects of seam ``route``: lists are added to, other keys replaced."""
     found: dict[str, Any] = copy.deepcopy(dict(document))

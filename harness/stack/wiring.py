@@ -16,7 +16,7 @@ from harness.stack.breakage import Defect
 from harness.stack.ports import LOOPBACK
 from harness.stack.provision import Obtained
 from harness.stack.proxy import Proxy, Rule
-from harness.stack.sabotage import Sabotage, alertmanager_rule, seeded_route, seeded_rules, store_rule, webhook_rule, with_expressions
+from harness.stack.sabotage import Sabotage, alertmanager_rule, seeded_route, seeded_rules, store_rule, webhook_rule
 from harness.stack.supervise import Supervisor
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -343,4 +343,4 @@ class Wiring:
 
 def _seed(defect: Defect | None, sabotage: tuple[Sabotage, ...], expressions: Mapping[str, str]) -> prometheus.Seed:
     rules = breakage.rules_seed(defect)
-    return lambda document: seeded_rules(with_expressions(rules(document), expressions), sabotage)
+    return lambda document: seeded_rules(breakage.with_expressions(rules(document), expressions), sabotage)
