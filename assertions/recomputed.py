@@ -80,19 +80,20 @@ class Engine:
         families = [(reader.series(Source.PROMETHEUS, name), reader.series(Source.RULES, name)) for name in names]
         ups = reader.series(Source.PROMETHEUS, "up") if found.at_once else ()
         all_rules = reader.all_of(Source.RULES) if any(recorded for _, recorded in families) else _NONE
-        at_once = ",".join(sorted(found.at_once))
-        return reader.once(self._store, at_once, ",".join(names), ups, all_rules, *(family for pair in families for family in pair))
+        return reader.once(self._store, found.at_once, found.names, ups, all_rules, *(family for pair in families for family in pair))
 
-    def _store(self, at_once: str, names: str, ups: Family, all_rules: Mapping[str, Family], *families: Family) -> Stored:
-        """families: of each name what was scraped and what was recorded."""
+    def _store(
+        self, at_once: frozenset[str], names: frozenset[str], ups: Family, all_rules: Mapping[str, Family], *families: Family
+    ) -> Stored:
+        """families: of each name, in their order, what was scraped and what was recorded."""
         assert self.flavour is not None
         evaluated = sorted({at for family in all_rules.values() for each in family for at, _ in each.samples})
         database = {
             name: (
-                *(_series(each, ups if name in at_once.split(",") else ()) for each in scraped),
+                *(_series(each, ups if name in at_once else ()) for each in scraped),
                 *(_recorded(each, evaluated, self._evaluation_ns) for each in recorded),
             )
-            for name, scraped, recorded in zip(names.split(",") if names else (), families[::2], families[1::2], strict=True)
+            for name, scraped, recorded in zip(sorted(names), families[::2], families[1::2], strict=True)
         }
         targets: dict[tuple[str, str], list[UnixNs]] = {}
         for timeline in (each for scraped in families[::2] for each in scraped):

@@ -60,7 +60,7 @@ def reading(reader: Reader, line: Line, facts: Facts) -> RowReading:
     if line.computes.kind is Kind.NEWEST:
         return _ordered(line, final)
     computes = line.computes
-    ours = reader.once(_ours, computes, *(reader.rows.get(table or "", ()) for table in (computes.of[0].partition(".")[0], computes.among)))
+    ours = reader.once(_ours, computes, *(reader.rows.get(table or "", ()) for table in _counted(computes)))
     shown_before = _shown(line, before)
     admitted: dict[Key, Thing] = {}
     may_lack: set[Key] = set()
@@ -84,7 +84,12 @@ def tables(line: Line) -> tuple[str, ...]:
     computes = line.computes
     if line.read is None or computes.kind is Kind.NEWEST:
         return ()
-    return tuple(each for each in (computes.of[0].partition(".")[0], computes.among) if each)
+    return tuple(table for table in _counted(computes) if table)
+
+
+def _counted(computes: Computes) -> tuple[str, str | None]:
+    """The table whose rows are counted, and the one among whose rows they are."""
+    return computes.of[0].partition(".")[0], computes.among
 
 
 def shown(reader: Reader, lines: Sequence[Line], facts: Facts, change: Number) -> Reader | None:

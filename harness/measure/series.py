@@ -130,8 +130,8 @@ class Reader:
         return None
 
     def once(self, of: Callable[..., V], *pieces: Any) -> V:
-        """``of(*pieces)``, calculated once for these very objects."""
-        key = (of, *[piece if piece.__class__ is str else id(piece) for piece in pieces])
+        """``of(*pieces)``, calculated once for these very objects; a text, or a frozen set of them, is the same as another that is equal."""
+        key = (of, *[piece if piece.__class__ in (str, frozenset) else id(piece) for piece in pieces])
         if key not in self.known:
             self.known[key] = (of(*pieces), pieces)  # kept, so that their identity stays theirs
         found: V = self.known[key][0]
