@@ -14,6 +14,7 @@ from harness.check import CLAIMS
 from harness.coverage import Cover, Survey
 from harness.model import Lack, Naming, Source, Target
 from harness.survey import Look
+from tests.fakes import targets
 
 LOOKS = Path(__file__).parents[1] / "fixtures" / "looks"
 ENVIRON = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "secret", "SUPABASE_SERVICE_KEY": "service", "SUPABASE_JUDGE_TOKEN": "token"}
@@ -42,17 +43,12 @@ def looks(name: str, *changes: Look) -> tuple[Look, ...]:
 
 def theirs(*, url: str | None = "http://theirs.example") -> Target:
     """A target of which nothing is known but its addresses."""
-    return Target(
-        name="theirs",
-        livekit_url="ws://theirs.example",
-        livekit_api_key="key",
-        livekit_api_secret="secret",
+    return targets.target(
         prometheus_url=url,
         agent_metrics_url=url,
         sfu_metrics_url=url,
         supabase_url="http://theirs.example",
         supabase_key="service",
-        blind={},
     )
 
 

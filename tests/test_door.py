@@ -6,7 +6,6 @@ import datetime as dt
 import http.server
 import ipaddress
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from harness import door
 from harness.door import Meter
 from harness.model import Door, Source
+from tests.fakes.serving import serving
 
 TEXT = b"voice_agent_turns_total 3\n"
 _DAY = dt.timedelta(days=1)
@@ -67,14 +67,8 @@ def url(papers: Path) -> Iterator[str]:
     context.load_cert_chain(papers / "cert.pem", papers / "key.pem")
     context.load_verify_locations(papers / "cert.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_address[1]}/metrics"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler, context) as address:
+        yield f"https://{address}/metrics"
 
 
 def opened(papers: Path, **changes: object) -> Door:

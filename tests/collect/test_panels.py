@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +12,10 @@ import pytest
 from harness.clock import Clock
 from harness.collect.naming import Translator
 from harness.collect.panels import Panels, in_our_words
-from harness.model import Door, Names, Naming, Observation, Row, Sample, Source, TableNaming, Target, UnixNs
+from harness.model import Door, Names, Naming, Observation, Row, Sample, Source, TableNaming, UnixNs
 from harness.rules.panelfile import REFUSED, SHARE, TOLD, Line, lines, panels, retold
+from tests.fakes import targets
+from tests.fakes.serving import serving
 
 NAMES = Names(
     metrics={
@@ -116,34 +117,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def url() -> Iterator[str]:
     """Where it listens."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as address:
+        yield f"http://{address}"
 
 
 def opened(url: str, *, token: str = "let-me-in") -> Panels:
     """The file's panels at a target whose doors want a token."""
     door = Door(headers={"X-Token": token})
-    target = Target(
-        name="theirs",
+    theirs = targets.target(
         livekit_url="ws://127.0.0.1:9",
-        livekit_api_key="key",
-        livekit_api_secret="secret",
         prometheus_url=url,
-        agent_metrics_url=None,
-        sfu_metrics_url=None,
         supabase_url=url,
         supabase_key="key",
-        blind={},
         names=NAMES,
         doors={Source.PROMETHEUS: door, Source.ROWS: door},
         is_embedded=True,
     )
-    return Panels(target, ("theirs.yml", FILE), scale=1.0, clock=Clock.start())
+    return Panels(theirs, ("theirs.yml", FILE), scale=1.0, clock=Clock.start())
 
 
 def asked(url: str, *, before: bool = False) -> tuple[Row, ...]:

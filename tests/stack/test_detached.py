@@ -8,31 +8,20 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.model import Target, UnixNs
+from harness.model import UnixNs
 from harness.stack import detached, guard
 from harness.stack.detached import Standing
+from tests.fakes import targets
 
 
 def standing(*, pid: int | None = None, start: int | None = None) -> Standing:
     """A stack held by this very process, unless said otherwise."""
-    target = Target(
-        name="embedded",
-        livekit_url="ws://127.0.0.1:1",
-        livekit_api_key="k",
-        livekit_api_secret="s",
-        prometheus_url=None,
-        agent_metrics_url=None,
-        sfu_metrics_url=None,
-        supabase_url=None,
-        supabase_key=None,
-        blind={},
-    )
     own = guard.start_ticks(os.getpid())
     return Standing(
         pid=os.getpid() if pid is None else pid,
         start=own if start is None else start,
         up_at=UnixNs(1),
-        target=target,
+        target=targets.target(name="embedded", livekit_url="ws://127.0.0.1:1", livekit_api_key="k", livekit_api_secret="s"),
         parts=(),
         pids={"livekit": 5},
         logs="/logs",
